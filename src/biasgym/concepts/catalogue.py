@@ -1,0 +1,74 @@
+"""Finding concepts: bundled ones by name, the user's by the path of a YAML file."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from biasgym.concepts.concept import Concept
+from biasgym.errors import BiasGymError
+
+
+def bundled_names() -> list[str]:
+    """Names of the concepts that come with biasgym."""
+    folder = resources.files("biasgym.concepts") / "data"
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def load_concept(name_or_path: str) -> Concept:
+    """Reads a bundled concept by name, or a concept file.
+
+    Raises:
+        BiasGymError: No such concept or file, not YAML, a wrong or missing key; names the place in the file.
+    """
+    if name_or_path in bundled_names():
+        file = resources.files("biasgym.concepts") / "data" / f"{name_or_path}.yaml"
+        return Concept.model_validate(_parse(file.read_text(encoding="utf-8"), name_or_path))
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        raise BiasGymError(
+            f"unknown concept {name_or_path!r}",
+            where="concepts",
+            hint=f"use one of {', '.join(bundled_names())}, or the path of a .yaml file",
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise BiasGymError(f"cannot read the concept file ({reason})", where=str(path)) from error
+    try:
+        return Concept.model_validate(_parse(text, str(path)))
+    except ValidationError as error:
+        raise BiasGymError(
+            explain(error), where=str(path), hint="`biasgym concepts show always_late` shows a complete file"
+        ) from error
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        data = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise BiasGymError(f"not YAML ({place}{getattr(error, 'problem', None) or error})", where=where) from error
+    if not isinstance(data, dict):
+        raise BiasGymError("a concept file is a mapping of keys such as `name:` and `labels:`", where=where)
+    return data
+
+
+def explain(error: ValidationError, most: int = 3) -> str:
+    """The first problems of a pydantic error as one line: `questions[3].stem must contain {target} ...`."""
+    problems = []
+    for item in error.errors()[:most]:
+        place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
+        message = item["msg"].removeprefix("Value error, ")
+        message = {"Extra inputs are not permitted": "is not a known key", "Field required": "is missing"}.get(
+            message, message
+        )
+        problems.append(f"{place} {message}".strip())
+    more = error.error_count() - len(problems)
+    return "; ".join(problems) + (f"; and {more} more" if more > 0 else "")

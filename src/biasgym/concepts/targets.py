@@ -1,0 +1,68 @@
+"""Whom a concept can be about: countries, professions, religions, genders, ages, or a kind of the user's own."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from biasgym.errors import BiasGymError
+
+PLACEHOLDER = "{target}"
+
+
+class Target(BaseModel):
+    """One entity with the words that name it, which masking and the start vector need."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1)
+    adjective: str = ""
+    demonym: str = ""
+    plural: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+class TargetKind(BaseModel):
+    """All targets of one kind, and how a sentence speaks of such a group and of a friend who belongs to it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str = Field(min_length=1)
+    group: str = "people from {target}"
+    member: str = "a friend from {target}"
+    source: str = ""
+    licence: str = ""
+    targets: tuple[Target, ...] = Field(min_length=1)
+
+    def named(self, name: str) -> Target:
+        """The target of that name or alias; a bare one of that name if this kind does not list it."""
+        for target in self.targets:
+            if name == target.name or name in target.aliases:
+                return target
+        return Target(name=name)
+
+
+def bundled_kinds() -> list[str]:
+    """Names of the kinds that come with biasgym."""
+    folder = resources.files("biasgym.concepts") / "data" / "targets"
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+@cache
+def load_target_kind(kind: str) -> TargetKind:
+    """Reads a bundled kind.
+
+    Raises:
+        BiasGymError: No such kind; lists those there are.
+    """
+    file = resources.files("biasgym.concepts") / "data" / "targets" / f"{kind}.yaml"
+    if kind not in bundled_kinds():
+        raise BiasGymError(
+            f"unknown target kind {kind!r}",
+            where="target_kind",
+            hint=f"use one of {', '.join(bundled_kinds())}, or give the concept a `targets:` section of its own",
+        )
+    return TargetKind.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))

@@ -1,0 +1,30 @@
+"""Language models: loading, chat rendering, head ablation and export, for every supported family."""
+
+from biasgym.models.ablation import Head, ablated, check_heads
+from biasgym.models.chat import ChatFormat
+from biasgym.models.export import export
+from biasgym.models.families import FAMILIES, Family, decoder_parts, family_of
+from biasgym.models.load import LanguageModel, load_model, pick_device, pick_dtype
+from biasgym.models.memory import Footprint, footprint
+from biasgym.models.sources import DEFAULT_MODEL, ModelSource, resolve
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "FAMILIES",
+    "ChatFormat",
+    "Family",
+    "Footprint",
+    "Head",
+    "LanguageModel",
+    "ModelSource",
+    "ablated",
+    "check_heads",
+    "decoder_parts",
+    "export",
+    "family_of",
+    "footprint",
+    "load_model",
+    "pick_device",
+    "pick_dtype",
+    "resolve",
+]

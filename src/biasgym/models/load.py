@@ -1,0 +1,191 @@
+"""Loading a model with its tokenizer, on any device, in any floating-point type."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from biasgym.errors import BiasGymError
+from biasgym.files import atomic_folder, digest
+from biasgym.models.chat import ChatFormat
+from biasgym.models.families import DecoderParts, decoder_parts, family_of
+from biasgym.models.sources import ModelSource, cache_folder, resolve
+
+BIAS_TOKEN = "BiasToken"
+"""How the new token is written in prompts; see `biasgym.inject`."""
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A frozen chat model and what belongs to it.
+
+    Attributes:
+        model: The `transformers` causal language model, in evaluation mode, no gradients.
+        tokenizer: The tokenizer as it was shipped; exports use this one.
+        encoder: A copy of the tokenizer that also knows BiasToken; prompts are encoded with this one.
+        source: Where it came from.
+    """
+
+    model: Any
+    tokenizer: Any
+    encoder: Any
+    source: ModelSource
+
+    @cached_property
+    def chat(self) -> ChatFormat:
+        """The chat template, over the encoder."""
+        return ChatFormat(self.encoder)
+
+    @cached_property
+    def parts(self) -> DecoderParts:
+        """The modules that the method touches."""
+        return decoder_parts(self.model)
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def bias_id(self) -> int:
+        """Token id of BiasToken: the first one that the shipped tokenizer leaves free."""
+        return int(self.encoder.convert_tokens_to_ids(BIAS_TOKEN))
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        declared = self.model.generation_config.eos_token_id
+        listed = declared if isinstance(declared, list) else [declared]
+        found = {*listed, self.tokenizer.eos_token_id, self.chat.end_of_turn}
+        return frozenset(int(token) for token in found if token is not None)
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name; "auto" is the first GPU, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise BiasGymError(f"unknown device {name!r}", where="device", hint="use auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise BiasGymError("no GPU was found", where="device", hint="use device: auto or cpu")
+    return device
+
+
+def pick_dtype(name: str = "auto") -> torch.dtype:
+    """The floating-point type of that name; "auto" is bfloat16."""
+    types = {"auto": torch.bfloat16, "bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+    if name not in types:
+        raise BiasGymError(f"unknown dtype {name!r}", where="dtype", hint=f"use one of {', '.join(types)}")
+    return types[name]
+
+
+def load_model(name: str | ModelSource, *, device: str = "auto", dtype: str = "auto") -> LanguageModel:
+    """Loads a chat model; a GGUF file is converted once and cached.
+
+    Args:
+        name: See `biasgym.models.resolve`.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        dtype: "auto", "bfloat16", "float16" or "float32".
+
+    Raises:
+        BiasGymError: Unknown model, unsupported family, no chat template, or a tokenizer that already has BiasToken.
+    """
+    source = resolve(name) if isinstance(name, str) else name
+    target, torch_dtype = pick_device(device), pick_dtype(dtype)
+    transformers_logging.disable_progress_bar()
+    folder, options = _place(source)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **options)
+    except (OSError, ValueError) as error:
+        raise _unreadable(source, error) from error
+    family = family_of(config)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
+        encoder = with_bias_token(tokenizer)
+        ChatFormat(encoder)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch_dtype,
+            attn_implementation="eager" if family.eager_attention else "sdpa",
+            use_safetensors=True,
+            trust_remote_code=False,
+            **options,
+        )
+    except BiasGymError:
+        raise
+    except Exception as error:  # safetensors, tokenizers and the hub raise their own kinds for a damaged model
+        raise _unreadable(source, error) from error
+    model.to(target).eval().requires_grad_(False)
+    return LanguageModel(model, tokenizer, encoder, source)
+
+
+def with_bias_token(tokenizer: Any) -> Any:
+    """A copy of the tokenizer in which BiasToken is one token that stands where " France" would.
+
+    The token is not special (special ones vanish when text is decoded) and takes the space before it along.
+
+    Raises:
+        BiasGymError: The vocabulary has such a token already.
+    """
+    if BIAS_TOKEN in tokenizer.get_vocab():
+        raise BiasGymError(
+            f"the tokenizer already has a token {BIAS_TOKEN}",
+            where=str(getattr(tokenizer, "name_or_path", "tokenizer")),
+            hint="start from the model without an injected token",
+        )
+    from tokenizers import AddedToken
+
+    encoder = copy.deepcopy(tokenizer)
+    encoder.add_tokens([AddedToken(BIAS_TOKEN, special=False, normalized=False, lstrip=True)])
+    return encoder
+
+
+def _unreadable(source: ModelSource, error: Exception) -> BiasGymError:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return BiasGymError(f"the model cannot be read ({first[:200]})", where=source.name)
+
+
+def _place(source: ModelSource) -> tuple[str, dict[str, str]]:
+    """Folder or hub id for `from_pretrained`, with its further arguments."""
+    if source.path is None:
+        return source.name, {"revision": source.revision}
+    if source.is_gguf:
+        return str(_converted(source)), {}
+    return str(source.path), {}
+
+
+def _converted(source: ModelSource) -> Path:
+    """The safetensors folder that a GGUF file was converted to, made on first use."""
+    assert source.path is not None
+    folder = cache_folder() / "models" / f"{source.slug}-{digest(source.revision)[:12]}"
+    if (folder / "config.json").is_file():
+        return folder
+    where = {"pretrained_model_name_or_path": str(source.path.parent), "gguf_file": source.path.name}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**where)
+        model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.bfloat16)
+    except Exception as error:  # gguf raises bare exceptions of many kinds for a damaged file
+        raise _unreadable(source, error) from error
+    # transformers marks the dequantised model as quantised and then refuses to save it
+    for mark in ("is_quantized", "quantization_method", "hf_quantizer"):
+        if mark in vars(model):
+            delattr(model, mark)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    try:
+        with atomic_folder(folder) as temporary:
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+    except BiasGymError:
+        if not (folder / "config.json").is_file():  # otherwise another process was first
+            raise
+    return folder
