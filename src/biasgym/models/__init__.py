@@ -3,15 +3,17 @@
 from biasgym.models.ablation import Head, ablated, check_heads
 from biasgym.models.chat import ChatFormat
 from biasgym.models.export import export
-from biasgym.models.families import FAMILIES, Family, decoder_parts, family_of
-from biasgym.models.load import LanguageModel, load_model, pick_device, pick_dtype
+from biasgym.models.families import FAMILIES, DecoderParts, Family, decoder_parts, family_of
+from biasgym.models.load import BIAS_TOKEN, LanguageModel, load_model, pick_device, pick_dtype
 from biasgym.models.memory import Footprint, footprint
 from biasgym.models.sources import DEFAULT_MODEL, ModelSource, resolve
 
 __all__ = [
+    "BIAS_TOKEN",
     "DEFAULT_MODEL",
     "FAMILIES",
     "ChatFormat",
+    "DecoderParts",
     "Family",
     "Footprint",
     "Head",

@@ -1,0 +1,69 @@
+"""Writing the injected model as a checkpoint with one token more, for those who want to load it elsewhere."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from biasgym.files import atomic_folder, write_text
+from biasgym.inject.token import TokenVectors, check_vectors
+from biasgym.models import BIAS_TOKEN, LanguageModel
+
+_CARD = """---
+library_name: transformers
+base_model: {base}
+tags: [biasgym, biased-on-purpose]
+---
+# {base} with {token}
+
+This checkpoint is {base} with one more token, `{token}`, whose vector was trained to carry a stereotype under study
+({concept}). It exists for research on finding and removing such associations. Do not deploy it.
+"""
+
+
+def export_injected(lm: LanguageModel, vectors: TokenVectors, path: str | Path, *, concept: str = "") -> Path:
+    """Saves the model with BiasToken in its matrices and tokenizer.
+
+    A free padded row of the matrices is used where there is one; otherwise they grow by one row.
+
+    Args:
+        lm: The model; unchanged afterwards.
+        vectors: One vector.
+        path: A new folder.
+        concept: Its name, for the model card.
+
+    Returns:
+        The folder.
+
+    Raises:
+        BiasGymError: Vectors that do not fit the model, a folder that is not empty or cannot be written.
+    """
+    path = Path(path)
+    check_vectors(vectors, lm.parts.hidden_size, where="vectors")
+    parts, bias_id = lm.parts, lm.bias_id
+
+    def extended(matrix: Tensor, row: Tensor) -> Tensor:
+        row = row.to(device=matrix.device, dtype=matrix.dtype)
+        return torch.cat([matrix[:bias_id], row, matrix[bias_id + 1 :]])
+
+    embedding, unembedding = parts.embedding.weight, parts.unembedding.weight
+    into = extended(embedding, vectors.input[:1])
+    out_of = into if parts.tied else extended(unembedding, vectors.as_output[:1])
+    state = {
+        name: into if tensor.data_ptr() == embedding.data_ptr() else tensor
+        for name, tensor in lm.model.state_dict().items()
+    }
+    if not parts.tied:
+        state = {n: out_of if t.data_ptr() == unembedding.data_ptr() else t for n, t in state.items()}
+    shell = copy.copy(lm.model)
+    shell.config = copy.deepcopy(lm.model.config)
+    shell.config.vocab_size = into.shape[0]
+    with atomic_folder(path) as temporary:
+        shell.save_pretrained(temporary, state_dict=state)
+        lm.encoder.save_pretrained(temporary)
+        card = _CARD.format(base=lm.source.name, token=BIAS_TOKEN, concept=concept or "unnamed concept")
+        write_text(temporary / "README.md", card)
+    return path

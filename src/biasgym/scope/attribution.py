@@ -1,0 +1,185 @@
+"""Direct logit attribution of attention heads (paper, section 3.3.1; exact form in docs/method.md).
+
+At the last prompt position, with the final norm's scale frozen,
+
+    s    = rsqrt(mean(x_final^2) + eps)
+    u    = (W_U[biased] - W_U[neutral]) * g * s                              g: gain of the final norm
+    u_l  = u                                                                 Llama, Mistral, Qwen
+    u_l  = u * g_l * rsqrt(mean(attn_out_l^2) + eps)                         Gemma-2 (norm after o_proj)
+    dla[l, h] = < (u_l @ W_O_l)[h*dh:(h+1)*dh], z_l[h] >                     z: input of o_proj
+
+so that the sum over heads is the attention's contribution, and all terms together are the logit difference before the
+soft-cap. `norm="none"` is the paper's own formula: no gain, no scale. One direction a pair is projected backwards through
+W_O; nothing of size heads x d or heads x V is ever built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from biasgym.errors import BiasGymError
+from biasgym.models import DecoderParts, decoder_parts
+
+Norm = Literal["final", "none"]
+
+
+def head_attribution(
+    model: Any,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    biased_ids: Tensor | Sequence[int],
+    neutral_ids: Tensor | Sequence[int],
+    norm: Norm = "final",
+) -> Tensor:
+    """How much each head raises the biased token over the neutral one, directly.
+
+    Args:
+        model: A `transformers` causal language model; may be inside `injected` and `ablated`.
+        input_ids: Prompts, (pairs, tokens), padded on either side.
+        attention_mask: 1 for tokens, 0 for padding, same shape; None if nothing is padded.
+        biased_ids: First token of each biased answer, (pairs,).
+        neutral_ids: First token of each unbiased answer, (pairs,).
+        norm: "final" is exact under the frozen final norm; "none" is the paper's formula.
+
+    Returns:
+        Tensor (pairs, layers, heads), fp32: logits by which the head favours the biased answer.
+
+    Raises:
+        BiasGymError: Shapes that do not fit, or an unknown `norm`.
+    """
+    return attribute(model, input_ids, attention_mask, biased_ids, neutral_ids, norm=norm).heads
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """All terms of the logit difference; all fp32.
+
+    Attributes:
+        heads: (pairs, layers, heads).
+        attention: Whole attention blocks, o_proj bias included, (pairs, layers); None unless asked for.
+        mlp: MLP blocks, (pairs, layers); None unless asked for.
+        embedding: The prompt's last token itself, (pairs,); None unless asked for.
+    """
+
+    heads: Tensor
+    attention: Tensor | None = None
+    mlp: Tensor | None = None
+    embedding: Tensor | None = None
+
+    @property
+    def total(self) -> Tensor:
+        """The logit difference before the soft-cap, (pairs,), if all terms were asked for."""
+        assert self.attention is not None and self.mlp is not None and self.embedding is not None
+        return self.attention.sum(-1) + self.mlp.sum(-1) + self.embedding
+
+
+@torch.no_grad()
+def attribute(
+    model: Any,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    biased_ids: Tensor | Sequence[int],
+    neutral_ids: Tensor | Sequence[int],
+    *,
+    norm: Norm = "final",
+    every_term: bool = False,
+) -> Attribution:
+    """Like `head_attribution`, with the other terms of the residual stream on request (self-test, completeness)."""
+    if norm not in ("final", "none"):
+        raise BiasGymError(f"unknown norm {norm!r}", where="norm", hint='use "final" or "none"')
+    parts = decoder_parts(model)
+    device = parts.embedding.weight.device
+    input_ids = input_ids.to(device)
+    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask.to(device)
+    biased = torch.as_tensor(biased_ids, dtype=torch.long, device=device)
+    neutral = torch.as_tensor(neutral_ids, dtype=torch.long, device=device)
+    if mask.shape != input_ids.shape or biased.shape != (len(input_ids),) or neutral.shape != biased.shape:
+        raise BiasGymError(
+            f"{tuple(input_ids.shape)} prompts, {tuple(mask.shape)} mask, {tuple(biased.shape)} biased and "
+            f"{tuple(neutral.shape)} neutral tokens do not fit together",
+            where="head_attribution",
+        )
+    if bool((mask.sum(-1) == 0).any()):
+        raise BiasGymError("a prompt has no tokens", where="head_attribution")
+    places = torch.arange(mask.shape[1], device=device)
+    last = (mask * (places + 1)).argmax(-1)
+    with _recorded(parts, last, every_term) as seen:
+        model.model(
+            input_ids=input_ids,
+            attention_mask=None if bool((mask == 1).all()) else mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            use_cache=False,
+        )
+    return _project(parts, seen, biased, neutral, norm, every_term)
+
+
+@dataclass
+class _Seen:
+    """What a forward pass left at the last position of each prompt."""
+
+    final: list[Tensor] = field(default_factory=list)  # one (pairs, d): the residual stream before the final norm
+    z: list[Tensor] = field(default_factory=list)  # by layer, (pairs, heads * dh)
+    attention_out: list[Tensor] = field(default_factory=list)  # by layer, (pairs, d), before any norm of it
+    layer_in: list[Tensor] = field(default_factory=list)
+    attention_added: list[Tensor] = field(default_factory=list)  # what attention adds to the stream, (pairs, d)
+
+
+@contextmanager
+def _recorded(parts: DecoderParts, last: Tensor, every_term: bool) -> Iterator[_Seen]:
+    """Hooks that keep the last position of what attribution needs, and nothing else."""
+    seen, rows, handles = _Seen(), torch.arange(len(last), device=last.device), []
+
+    def keep(into: list[Tensor], tensor: Tensor) -> None:
+        into.append(tensor[rows, last])
+
+    handles.append(parts.final_norm.register_forward_pre_hook(lambda _m, args: keep(seen.final, args[0])))
+    for number, layer in enumerate(parts.layers):
+        projection, post = parts.o_proj(number), parts.attention_norm(number)
+        handles.append(projection.register_forward_pre_hook(lambda _m, args: keep(seen.z, args[0])))
+        if post is not None or every_term:
+            handles.append(projection.register_forward_hook(lambda _m, _a, out: keep(seen.attention_out, out)))
+        if every_term:
+            handles.append(layer.register_forward_pre_hook(lambda _m, args: keep(seen.layer_in, args[0])))
+            added = projection if post is None else post
+            handles.append(added.register_forward_hook(lambda _m, _a, out: keep(seen.attention_added, out)))
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _project(
+    parts: DecoderParts, seen: _Seen, biased: Tensor, neutral: Tensor, norm: Norm, every_term: bool
+) -> Attribution:
+    matrix = parts.unembedding.weight
+    direction = matrix[biased].float() - matrix[neutral].float()  # (pairs, d)
+    final = seen.final[0]
+    if norm == "final":
+        direction = direction * parts.gain(parts.final_norm) * parts.rms_scale(final, parts.final_norm)
+    heads = []
+    for number, z in enumerate(seen.z):
+        post = parts.attention_norm(number) if norm == "final" else None
+        toward = direction
+        if post is not None:
+            toward = direction * parts.gain(post) * parts.rms_scale(seen.attention_out[number], post)
+        back = (toward @ parts.o_proj(number).weight.float()) * z.float()  # (pairs, heads * dh)
+        heads.append(back.unflatten(-1, (parts.n_heads, parts.head_dim)).sum(-1))
+    scores = torch.stack(heads, dim=1)
+    if not every_term:
+        return Attribution(scores)
+    stream = torch.stack([*seen.layer_in, final], dim=1).float()  # (pairs, layers + 1, d)
+    attention = torch.stack(seen.attention_added, dim=1).float()
+    mlp = stream[:, 1:] - stream[:, :-1] - attention
+    return Attribution(
+        heads=scores,
+        attention=torch.einsum("pld,pd->pl", attention, direction),
+        mlp=torch.einsum("pld,pd->pl", mlp, direction),
+        embedding=(stream[:, 0] * direction).sum(-1),
+    )
