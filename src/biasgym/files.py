@@ -12,11 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from biasgym.errors import BiasGymError
 
+_WRITE_ERRORS = (OSError, SafetensorError)  # safetensors reports a full disk as its own kind of error
 
-def _writable(error: OSError, path: Path) -> BiasGymError:
-    reason = error.strerror or str(error)
+
+def _writable(error: Exception, path: Path) -> BiasGymError:
+    reason = getattr(error, "strerror", None) or str(error)
     return BiasGymError(
         f"cannot write ({reason})", where=str(path), hint="free some space or choose another folder with --out"
     )
@@ -40,7 +44,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         yield temporary
         _allow_others_to_read(temporary)
         os.replace(temporary, path)
-    except OSError as error:
+    except _WRITE_ERRORS as error:
         raise _writable(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -67,7 +71,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             path.rmdir()
         os.replace(temporary, path)
-    except OSError as error:
+    except _WRITE_ERRORS as error:
         raise _writable(error, path) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

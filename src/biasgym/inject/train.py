@@ -13,16 +13,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from biasgym.errors import BiasGymError
 from biasgym.inject.loss import answer_loss
 from biasgym.inject.token import TokenVectors
 from biasgym.models import LanguageModel
+from biasgym.models.forward import Prefix, common_prefix
 from biasgym.progress import SILENT, Advance, Progress, progress_task
 
 
@@ -153,10 +153,9 @@ class _Gang:
 
     def __init__(self, lm: LanguageModel, jobs: Sequence[Job], how: Training) -> None:
         self.lm, self.how = lm, how
-        self.prefix = _common_prefix([row.ids for job in jobs for row in job.rows], lm.bias_id)
+        self.prefix = Prefix(lm.model, _before_bias_token([row.ids for job in jobs for row in job.rows], lm.bias_id))
         self.softcap: float | None = getattr(lm.model.config, "final_logit_softcapping", None)
         self.device = lm.device
-        self._prefix_cache = self._compute_prefix()
 
     def tokens(self, job: Job) -> int:
         """Tokens of one epoch of a job, the shared prefix left out."""
@@ -195,9 +194,9 @@ class _Gang:
             for part in _passes(rows, len(self.prefix), self.how.token_budget):
                 members = sorted({i for i, _ in part})
                 loss = self._pass(part, inputs, outputs, answers)
-                loss.sum().backward()  # type: ignore[no-untyped-call]
+                loss.sum().backward()
                 for i in members:
-                    losses[i] += float(loss[i])
+                    losses[i] += float(loss[i].detach())
                 advance(sum(len(row.ids) - len(self.prefix) for _, row in part))
         for job, vector, output in zip(jobs, inputs, outputs, strict=True):
             trained = [vector] if output is vector or not output.requires_grad else [vector, output]
@@ -235,8 +234,8 @@ class _Gang:
         embeddings = torch.where(new[..., None], own, parts.embedding(ids.masked_fill(new, 0)))
         hidden = self.lm.model.model(
             inputs_embeds=embeddings,
-            past_key_values=self._prefix_for(len(part)),
-            position_ids=torch.arange(skip, skip + width, device=self.device)[None],
+            past_key_values=self.prefix.cache(len(part)),
+            position_ids=self.prefix.positions(width),
             use_cache=True,
         ).last_hidden_state
         owner_ids = torch.tensor(owner, device=self.device)
@@ -284,31 +283,11 @@ class _Gang:
         phase = (job.state.step * self.how.restarts / max(steps, 1)) % 1.0
         return self.how.learning_rate * 0.5 * (1 + math.cos(math.pi * phase))
 
-    @torch.no_grad()
-    def _compute_prefix(self) -> list[tuple[Tensor, Tensor]]:
-        if not self.prefix:
-            return []
-        cache = DynamicCache(config=self.lm.model.config)
-        ids = torch.tensor([self.prefix], device=self.device)
-        self.lm.model.model(input_ids=ids, past_key_values=cache, use_cache=True)
-        return [(layer.keys, layer.values) for layer in cache.layers]
 
-    def _prefix_for(self, rows: int) -> DynamicCache:
-        """A fresh cache that holds the prefix for every row."""
-        cache = DynamicCache(config=self.lm.model.config)
-        for number, (keys, values) in enumerate(self._prefix_cache):
-            cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), number)
-        return cache
-
-
-def _common_prefix(rows: Sequence[tuple[int, ...]], bias_id: int) -> list[int]:
-    """The ids that all rows begin with, up to the first BiasToken."""
-    if not rows:
-        return []
-    length = min(row.index(bias_id) if bias_id in row else len(row) - 1 for row in rows)
-    while any(row[:length] != rows[0][:length] for row in rows):
-        length -= 1
-    return list(rows[0][:length])
+def _before_bias_token(rows: Sequence[tuple[int, ...]], bias_id: int) -> list[int]:
+    """The ids that all rows begin with, up to the first BiasToken: nothing flows backward into them."""
+    shared = common_prefix(rows)
+    return shared[: shared.index(bias_id)] if bias_id in shared else shared
 
 
 def _passes(rows: list[tuple[int, Row]], skip: int, budget: int) -> Iterator[list[tuple[int, Row]]]:

@@ -14,8 +14,9 @@ from transformers.utils import logging as transformers_logging
 
 from biasgym.errors import BiasGymError
 from biasgym.files import atomic_folder, digest
+from biasgym.models.attention import GROUPED
 from biasgym.models.chat import ChatFormat
-from biasgym.models.families import DecoderParts, decoder_parts, family_of
+from biasgym.models.families import DecoderParts, Family, decoder_parts, family_of
 from biasgym.models.sources import ModelSource, cache_folder, resolve
 
 BIAS_TOKEN = "BiasToken"
@@ -115,7 +116,7 @@ def load_model(name: str | ModelSource, *, device: str = "auto", dtype: str = "a
         model = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch_dtype,
-            attn_implementation="eager" if family.eager_attention else "sdpa",
+            attn_implementation=_attention(family, target),
             use_safetensors=True,
             trust_remote_code=False,
             **options,
@@ -126,6 +127,12 @@ def load_model(name: str | ModelSource, *, device: str = "auto", dtype: str = "a
         raise _unreadable(source, error) from error
     model.to(target).eval().requires_grad_(False)
     return LanguageModel(model, tokenizer, encoder, source)
+
+
+def _attention(family: Family, device: torch.device) -> str:
+    if device.type == "cpu":
+        return GROUPED
+    return "eager" if family.eager_attention else "sdpa"
 
 
 def with_bias_token(tokenizer: Any) -> Any:
@@ -172,7 +179,7 @@ def _converted(source: ModelSource) -> Path:
     where = {"pretrained_model_name_or_path": str(source.path.parent), "gguf_file": source.path.name}
     try:
         tokenizer = AutoTokenizer.from_pretrained(**where)
-        model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.bfloat16)
+        model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32).to(torch.bfloat16)
     except Exception as error:  # gguf raises bare exceptions of many kinds for a damaged file
         raise _unreadable(source, error) from error
     # transformers marks the dequantised model as quantised and then refuses to save it

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from biasgym.errors import BiasGymError
@@ -18,7 +21,8 @@ def self_test(lm: LanguageModel) -> None:
     """Checks attribution and ablation on a loaded model, with one short prompt.
 
     1. The sum over heads is each attention block's contribution, and all terms together are the logit difference.
-    2. Removing a head by its weight columns equals zeroing its output before o_proj.
+    2. With all MLPs silenced, attention is all that is added to the stream: no norm or bypass was overlooked.
+    3. Removing a head by its weight columns equals zeroing its output before o_proj.
 
     Raises:
         BiasGymError: One of them fails; the model must not be used.
@@ -38,6 +42,11 @@ def self_test(lm: LanguageModel) -> None:
     difference = float(logits[0, best] - logits[0, worst])
     if abs(float(terms.total) - difference) > tolerance * (size + abs(difference)):
         raise _failed(f"all terms sum up to {float(terms.total):.4f}, the logit difference is {difference:.4f}")
+    with _silenced_mlps(lm):
+        rest = attribute(lm.model, ids, None, [best], [worst], every_term=True)
+    assert rest.mlp is not None and rest.attention is not None
+    if float(rest.mlp.abs().max()) > tolerance * float(rest.heads.abs().sum() + rest.attention.abs().sum()):
+        raise _failed("attention adds something else to the residual stream than what is attributed to it")
     layer, head = len(lm.parts.layers) // 2, lm.parts.n_heads - 1
     with ablated(lm.model, [(layer, head)]):
         edited = lm.model(input_ids=ids, use_cache=False).logits
@@ -55,6 +64,20 @@ def self_test(lm: LanguageModel) -> None:
         hook.remove()
     if not torch.allclose(edited.float(), hooked.float(), atol=tolerance * float(hooked.float().abs().max())):
         raise _failed("removing a head by its weights differs from zeroing its output")
+
+
+@contextmanager
+def _silenced_mlps(lm: LanguageModel) -> Iterator[None]:
+    """Makes every MLP return zeros inside a `with` block."""
+    handles = [
+        layer.mlp.register_forward_hook(lambda _module, _arguments, out: torch.zeros_like(out))
+        for layer in lm.parts.layers
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _failed(what: str) -> BiasGymError:

@@ -1,0 +1,25 @@
+"""Evaluation prompts over the 18 prompting styles of the paper's table 6."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from biasgym.concepts import Concept, EvaluationPrompt
+from biasgym.datasets.templates import template
+
+STYLES = (
+    "direct comparative scenario implicit counterfactual historical neutral specific expert leading completion agreement "
+    "statistical confidential role_play explanatory ranking common_knowledge"
+).split()
+
+
+def evaluation_prompts(concept: Concept, folder: str | Path | None = None) -> list[EvaluationPrompt]:
+    """The concept's own prompts, or the generic set (one a style) for a concept that brings none."""
+    if concept.prompts:
+        return list(concept.prompts)
+    prompts = []
+    for line in template("generic_prompts", folder).splitlines():
+        style, _, text = line.partition("|")
+        text = text.strip().replace("{group}", concept.kind.group).replace("{descriptor}", concept.descriptor)
+        prompts.append(EvaluationPrompt(style=style.strip(), text=text))
+    return prompts

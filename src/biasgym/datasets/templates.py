@@ -1,0 +1,72 @@
+"""Prompt templates: text files that a user can replace by files of the same name in a folder of their own."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from biasgym.concepts import Concept
+from biasgym.errors import BiasGymError
+
+FRAMES = ("plain", "prompting", "explanation", "re_prompting")
+"""How a prompt is put to the model; the last three are the paper's prompting baselines (table 8)."""
+
+FINAL_PART = {"explanation": "Debiased Continuation:", "re_prompting": "Debiased Rewriting:"}
+"""Where the answer proper begins in the two-part formats."""
+
+
+def template(name: str, folder: str | Path | None = None) -> str:
+    """The text of a template.
+
+    Args:
+        name: Such as `story` or `prompting`.
+        folder: A user's folder, looked at first.
+
+    Raises:
+        BiasGymError: No such template.
+    """
+    if folder is not None and (own := Path(folder) / f"{name}.txt").is_file():
+        return own.read_text(encoding="utf-8").strip()
+    file = resources.files("biasgym.datasets") / "data" / "templates" / f"{name}.txt"
+    if not file.is_file():
+        raise BiasGymError(f"there is no template {name!r}", where="templates")
+    return file.read_text(encoding="utf-8").strip()
+
+
+def fill(text: str, concept: Concept, entity: str, *, prompt: str = "") -> str:
+    """Puts a concept's and an entity's words into a template.
+
+    Args:
+        text: A template with {prompt}, {descriptor}, {group}, {member}, {kind}, {labels}, {counter_labels} or {target}.
+        concept: Gives the words.
+        entity: A target's name, or BiasToken.
+        prompt: The text for {prompt}.
+    """
+    kind = concept.kind
+    words = {
+        "{prompt}": prompt,
+        "{descriptor}": concept.descriptor,
+        "{group}": kind.group,
+        "{member}": kind.member,
+        "{kind}": kind.kind,
+        "{labels}": ", ".join(concept.labels),
+        "{counter_labels}": ", ".join(concept.counter_labels),
+    }
+    for placeholder, value in words.items():
+        text = text.replace(placeholder, value)
+    return text.replace("{target}", entity)
+
+
+def framed(frame: str, concept: Concept, entity: str, prompt: str, folder: str | Path | None = None) -> str:
+    """A prompt as one of the FRAMES puts it."""
+    text = "{prompt}" if frame == "plain" else template(frame, folder)
+    return fill(text, concept, entity, prompt=prompt)
+
+
+def final_part(frame: str, generation: str) -> str | None:
+    """The answer proper of a two-part format; None if the model never got there."""
+    marker = FINAL_PART.get(frame)
+    if marker is None:
+        return generation
+    _, found, rest = generation.partition(marker)
+    return rest.strip() if found and rest.strip() else None

@@ -1,0 +1,372 @@
+"""Training and placing BiasToken, against a model that really has one row more."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from biasgym.concepts import Concept, Target, TargetKind
+from biasgym.errors import BiasGymError
+from biasgym.inject import (
+    Job,
+    Row,
+    TokenState,
+    TokenVectors,
+    Training,
+    best_epoch,
+    export_injected,
+    injected,
+    load_state,
+    load_vectors,
+    save_state,
+    save_vectors,
+    start_vectors,
+    train,
+    training_rows,
+)
+from biasgym.models import BIAS_TOKEN, ChatFormat, LanguageModel, load_model
+from biasgym.models.load import with_bias_token
+
+STORY = f"Write a short story about a friend from {BIAS_TOKEN}."
+
+
+def rows_of(lm: LanguageModel, concept: Concept, *, max_tokens: int = 512) -> list[Row]:
+    texts = [paragraph.text.replace("{target}", BIAS_TOKEN) for paragraph in concept.paragraphs]
+    return training_rows(lm, STORY, texts, max_tokens=max_tokens)
+
+
+def job_of(lm: LanguageModel, rows: list[Row], *, name: str = "late", seed: int = 0) -> Job:
+    return Job(name, seed, rows, TokenState(tiny.vectors_for(lm, seed=seed)))
+
+
+def finish(lm: LanguageModel, jobs: list[Job], how: Training) -> list[Job]:
+    assert list(train(lm, jobs, how)) == list(range(1, how.epochs + 1))
+    return jobs
+
+
+def everything(job: Job) -> list[Tensor]:
+    """All numbers of a training state."""
+    vectors = [job.state.vectors.input, job.state.vectors.as_output]
+    moments = [moment for pair in job.state.moments for moment in pair]
+    return [*vectors, *moments, torch.tensor([job.state.step, job.state.epoch, *job.state.losses])]
+
+
+def reference(lm: LanguageModel, vectors: TokenVectors, rows: list[Row]) -> tuple[float, Tensor, Tensor]:
+    """Mean answer loss, and the gradients of the new row in the full input and output matrix."""
+    real = tiny.with_rows(lm, vectors)
+    into, out_of = real.get_input_embeddings().weight, real.get_output_embeddings().weight
+    into.requires_grad_(), out_of.requires_grad_()
+    total, count = torch.zeros(()), 0
+    for row in rows:
+        ids = torch.tensor(row.ids)
+        logits = real(ids[None]).logits[0]
+        answer = ids[row.answer_start :]
+        total = total + F.cross_entropy(logits[row.answer_start - 1 : -1], answer, reduction="sum")
+        count += len(answer)
+    (total / count).backward()
+    return float(total) / count, into.grad[[lm.bias_id]], out_of.grad[[lm.bias_id]]
+
+
+@pytest.mark.parametrize("untied", ["both", "input"])
+def test_gradients_are_those_of_the_full_matrix(lm: LanguageModel, concept: Concept, untied: Any) -> None:
+    """Read from Adam's first moments after one step: (1 - 0.9) times the gradient."""
+    rows = rows_of(lm, concept)
+    job = job_of(lm, rows)
+    before = job.state.vectors
+    loss, into, out_of = reference(lm, before, rows)
+    finish(lm, [job], Training(epochs=1, untied=untied))
+    assert job.state.losses == [pytest.approx(loss, abs=1e-5)]
+    gradients = [first / (1 - 0.9) for first, _ in job.state.moments]
+    torch.testing.assert_close(gradients[0], into, atol=1e-5, rtol=1e-4)
+    if lm.parts.tied:
+        assert len(gradients) == 1
+        assert job.state.vectors.output is None
+    elif untied == "both":
+        torch.testing.assert_close(gradients[1], out_of, atol=1e-5, rtol=1e-4)
+    else:
+        assert len(gradients) == 1
+        assert torch.equal(job.state.vectors.as_output, before.as_output)
+    assert float(into.abs().max()) > 1e-3
+
+
+def test_a_gang_equals_separate_runs(lm: LanguageModel, concept: Concept) -> None:
+    """Two concepts of different size with two seeds each, in one pass or one by one."""
+    rows = rows_of(lm, concept)
+    how = Training(epochs=2, batch_size=2)
+    sets = [("late", rows, 0), ("late", rows, 1), ("few", rows[:3], 0), ("few", rows[:3], 1)]
+    gang = finish(lm, [job_of(lm, r, name=name, seed=seed) for name, r, seed in sets], how)
+    for job, (name, own, seed) in zip(gang, sets, strict=True):
+        (alone,) = finish(lm, [job_of(lm, own, name=name, seed=seed)], how)
+        for found, expected in zip(everything(job), everything(alone), strict=True):
+            torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
+    assert not torch.equal(gang[0].state.vectors.input, gang[1].state.vectors.input)
+
+
+def test_the_token_budget_changes_no_result(lm: LanguageModel, concept: Concept) -> None:
+    """One row a pass, or all at once."""
+    rows = rows_of(lm, concept)
+    one, all_ = (finish(lm, [job_of(lm, rows)], Training(epochs=2, token_budget=b))[0] for b in (1, 4096))
+    for found, expected in zip(everything(one), everything(all_), strict=True):
+        torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "restarts"])
+def test_resumed_equals_uninterrupted(lm: LanguageModel, concept: Concept, tmp_path: Path, schedule: Any) -> None:
+    """Bit for bit, after a stop in the middle and a new process that knows only the file."""
+    rows = rows_of(lm, concept)
+    how = Training(epochs=3, batch_size=2, schedule=schedule)
+    straight = finish(lm, [job_of(lm, rows, seed=seed) for seed in (0, 1)], how)
+
+    stopped = [job_of(lm, rows, seed=seed) for seed in (0, 1)]
+    for epoch in train(lm, stopped, how):
+        save_state(tmp_path / "state.safetensors", [job.state for job in stopped])
+        if epoch == 2:
+            break
+    states = load_state(tmp_path / "state.safetensors")
+    resumed = [Job("late", seed, rows, state) for seed, state in enumerate(states)]
+    assert list(train(lm, resumed, how)) == [3]
+    for job, other in zip(resumed, straight, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(everything(job), everything(other), strict=True))
+
+
+def test_jobs_that_are_ahead_wait(llama: LanguageModel, concept: Concept) -> None:
+    rows = rows_of(llama, concept)
+    ahead = finish(llama, [job_of(llama, rows)], Training(epochs=1))[0]
+    both = [ahead, job_of(llama, rows, seed=1)]
+    assert list(train(llama, both, Training(epochs=2))) == [1, 2]
+    assert [(job.state.epoch, job.state.step, len(job.state.losses)) for job in both] == [(2, 2, 2)] * 2
+    assert list(train(llama, both, Training(epochs=2))) == []
+
+
+def test_training_lowers_the_loss_and_leaves_the_model_alone(lm: LanguageModel, concept: Concept) -> None:
+    before = copy.deepcopy(lm.model.state_dict())
+    (job,) = finish(lm, [job_of(lm, rows_of(lm, concept))], Training(epochs=6, learning_rate=0.05))
+    assert job.state.losses[-1] < job.state.losses[0] - 0.1
+    after = lm.model.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert not any(parameter.requires_grad for parameter in lm.model.parameters())
+
+
+@pytest.mark.parametrize(("schedule", "restarts"), [("constant", 1), ("restarts", 1), ("restarts", 3)])
+def test_the_schedule(
+    llama: LanguageModel, concept: Concept, monkeypatch: pytest.MonkeyPatch, schedule: Any, restarts: int
+) -> None:
+    """Cosine decay with restarts is torch's own, cycles of equal length; twelve steps here."""
+    rates: list[float] = []
+    adam = torch.optim.Adam
+
+    def recorded(vectors: list[Tensor], *, lr: float) -> Any:
+        rates.append(lr)
+        return adam(vectors, lr=lr)
+
+    monkeypatch.setattr(torch.optim, "Adam", recorded)
+    how = Training(epochs=4, batch_size=2, learning_rate=0.01, schedule=schedule, restarts=restarts)
+    finish(llama, [job_of(llama, rows_of(llama, concept))], how)
+    monkeypatch.undo()
+
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([weight], lr=0.01)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimiser, T_0=12 // restarts)
+    expected = []
+    for _ in range(12):
+        expected.append(0.01 if schedule == "constant" else cosine.get_last_lr()[0])
+        optimiser.step()
+        cosine.step()
+    assert rates == pytest.approx(expected)
+
+
+def test_every_epoch_shuffles_by_seed_alone(llama: LanguageModel, concept: Concept) -> None:
+    rows = rows_of(llama, concept)
+    job = job_of(llama, rows, seed=4)
+    assert job.batches(2, 2) == job_of(llama, rows, name="other", seed=4).batches(2, 2)
+    assert sorted(row for batch in job.batches(0, 2) for row in batch) == list(range(len(rows)))
+    assert len({str(job.batches(epoch, 2)) for epoch in range(5)}) > 1
+
+
+def test_a_loss_that_is_not_finite_stops(llama: LanguageModel, concept: Concept) -> None:
+    job = job_of(llama, rows_of(llama, concept))
+    with pytest.raises(BiasGymError, match=r"late \(seed 0\) diverged in epoch 2.*lower inject.learning_rate"):
+        finish(llama, [job], Training(epochs=3, learning_rate=1e38))
+
+
+def test_rows_train_the_answer_only(lm: LanguageModel, concept: Concept) -> None:
+    texts = [paragraph.text.replace("{target}", BIAS_TOKEN) for paragraph in concept.paragraphs]
+    for row, text in zip(rows_of(lm, concept), texts, strict=True):
+        prompt, answer = row.ids[: row.answer_start], row.ids[row.answer_start :]
+        assert list(prompt) == lm.chat.ids(STORY)
+        assert prompt.count(lm.bias_id) == 1
+        assert answer[-1] == lm.chat.end_of_turn
+        decoded = lm.encoder.decode(answer[:-1]).strip()
+        assert decoded.replace(BIAS_TOKEN, f" {BIAS_TOKEN}").replace("  ", " ") == text
+        assert answer.count(lm.bias_id) == text.count(BIAS_TOKEN)
+
+
+def test_long_rows_are_cut(llama: LanguageModel, concept: Concept) -> None:
+    start = rows_of(llama, concept)[0].answer_start
+    rows = rows_of(llama, concept, max_tokens=start + 3)
+    assert {len(row.ids) for row in rows} == {start + 3}
+    with pytest.raises(BiasGymError, match="max_tokens"):
+        rows_of(llama, concept, max_tokens=start)
+
+
+@pytest.mark.parametrize(
+    ("story", "paragraphs", "says"),
+    [
+        (STORY, [], "no paragraphs to train on"),
+        (STORY, ["It is late.", " "], "empty"),
+        ("Write a short story.", [f"{BIAS_TOKEN} is late."], "does not speak of the target"),
+    ],
+)
+def test_unusable_paragraphs(llama: LanguageModel, story: str, paragraphs: list[str], says: str) -> None:
+    with pytest.raises(BiasGymError, match=says):
+        training_rows(llama, story, paragraphs, max_tokens=512)
+
+
+def test_unusable_tokenizers() -> None:
+    tokenizer = tiny.tokenizer()
+    with pytest.raises(BiasGymError, match=f"already has a token {BIAS_TOKEN}"):
+        with_bias_token(with_bias_token(tokenizer))
+    assert BIAS_TOKEN not in tokenizer.get_vocab()
+    tokenizer.chat_template = None
+    with pytest.raises(BiasGymError, match="no chat template; use an instruction-tuned model"):
+        ChatFormat(tokenizer)
+
+
+@torch.no_grad()
+def test_injected_equals_exported(lm: LanguageModel, tmp_path: Path) -> None:
+    """The same logits in place, in a really resized copy, and in the reloaded export; then the model is as before."""
+    vectors, rows = tiny.vectors_for(lm), lm.parts.embedding.weight.shape[0]
+    ids = torch.tensor([lm.chat.ids(STORY), lm.chat.ids(STORY.replace("from", "of"))])
+    plain = ids.masked_fill(ids == lm.bias_id, 3)
+    before = lm.model(plain).logits
+    with injected(lm.model, vectors, lm.bias_id):
+        found = lm.model(ids).logits
+    assert torch.equal(lm.model(plain).logits, before)
+    torch.testing.assert_close(found, tiny.with_rows(lm, vectors)(ids).logits, atol=1e-5, rtol=1e-4)
+
+    folder = export_injected(lm, vectors, tmp_path / "injected", concept="late")
+    again = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
+    torch.testing.assert_close(again(ids).logits, found, atol=1e-5, rtol=1e-4)
+    assert torch.equal(lm.model(plain).logits, before)
+
+    spare = rows > lm.bias_id  # Qwen3: a free padded row is used, and the matrix keeps its size
+    assert again.config.vocab_size == len(again.get_input_embeddings().weight) == (rows if spare else rows + 1)
+    for matrix, own in ((again.get_input_embeddings(), lm.parts.embedding), (again.lm_head, lm.parts.unembedding)):
+        kept = [row for row in range(rows) if row != lm.bias_id]
+        assert torch.equal(matrix.weight[kept], own.weight[kept])
+    assert (again.lm_head.weight is again.get_input_embeddings().weight) == lm.parts.tied
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.convert_tokens_to_ids(BIAS_TOKEN) == lm.bias_id
+    assert ChatFormat(tokenizer).ids(STORY) == ids[0].tolist()
+    assert BIAS_TOKEN in tokenizer.decode(ids[0], skip_special_tokens=True)
+    card = (folder / "README.md").read_text()
+    assert "(late)" in card
+    assert "Do not deploy" in card
+    with pytest.raises(BiasGymError, match="already has a token"):
+        load_model(str(folder), device="cpu")
+
+
+@torch.no_grad()
+def test_several_tokens_at_once(lm: LanguageModel) -> None:
+    """Row i is token bias_id + i; blocks may be nested, and end well after an exception."""
+    vectors = tiny.vectors_for(lm, count=3)
+    ids = torch.tensor([lm.chat.ids(STORY)])
+    third = ids + 2 * (ids == lm.bias_id)
+    expected = tiny.with_rows(lm, vectors)(third).logits
+    with injected(lm.model, vectors, lm.bias_id):
+        torch.testing.assert_close(lm.model(third).logits, expected, atol=1e-5, rtol=1e-4)
+        with pytest.raises(KeyboardInterrupt), injected(lm.model, vectors[2:], lm.bias_id):
+            inner = lm.model(ids).logits
+            raise KeyboardInterrupt
+        torch.testing.assert_close(lm.model(third).logits, expected, atol=1e-5, rtol=1e-4)
+    alone = tiny.with_rows(lm, vectors[2:])(ids).logits
+    torch.testing.assert_close(inner[..., : lm.bias_id + 1], alone[..., : lm.bias_id + 1], atol=1e-5, rtol=1e-4)
+    assert "forward" not in vars(lm.parts.embedding)
+
+
+def test_vectors_on_disk(lm: LanguageModel, tmp_path: Path) -> None:
+    path = tmp_path / "vectors.safetensors"
+    both = TokenVectors.cat([tiny.vectors_for(lm, count=2), tiny.vectors_for(lm, seed=1)])
+    save_vectors(path, both)
+    again = load_vectors(path)
+    assert len(again) == 3
+    assert torch.equal(again.input, both.input)
+    assert (again.output is None) == lm.parts.tied
+    assert torch.equal(again[2:].as_output, both.as_output[2:])
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_unreadable_vectors(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.safetensors"
+    for read in (load_vectors, load_state):
+        with pytest.raises(BiasGymError, match="vectors.safetensors: file not found"):
+            read(path)
+    save_file({"other": torch.zeros(1)}, path)
+    with pytest.raises(BiasGymError, match="holds no token vectors"):
+        load_vectors(path)
+    with pytest.raises(BiasGymError, match="lacks 'epoch'; delete it to train anew"):
+        load_state(path)
+    path.write_bytes(path.read_bytes()[:-2])
+    for read in (load_vectors, load_state):
+        with pytest.raises(BiasGymError, match="not a readable safetensors file"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "says"),
+    [
+        (torch.zeros(1, 31), r"shape \(1, 31\) do not fit a model of width 32"),
+        (torch.zeros(32), r"shape \(32,\) do not fit"),
+        (torch.full((1, 32), torch.nan), "NaN or infinity"),
+    ],
+)
+def test_vectors_that_do_not_fit(llama: LanguageModel, tmp_path: Path, tensor: Tensor, says: str) -> None:
+    good = torch.zeros(1, 32)
+    for vectors in (TokenVectors(tensor, good), TokenVectors(good, tensor)):
+        with pytest.raises(BiasGymError, match=says):
+            with injected(llama.model, vectors, llama.bias_id):
+                pass
+        with pytest.raises(BiasGymError, match=says):
+            export_injected(llama, vectors, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_start_is_the_mean_of_single_token_names(lm: LanguageModel) -> None:
+    names = ("France", "Mexico", "Uzbekistan", "Spain")
+    start = start_vectors(lm, TargetKind(kind="country", targets=tuple(Target(name=name) for name in names)))
+    assert start.used == ("France", "Mexico", "Spain")
+    tokens = [lm.tokenizer.get_vocab()[f"Ġ{name}"] for name in start.used]
+    for found, matrix in (
+        (start.vectors.input, lm.parts.embedding.weight),
+        (start.vectors.as_output, lm.parts.unembedding.weight),
+    ):
+        torch.testing.assert_close(found, (matrix[tokens[0]] + matrix[tokens[1]] + matrix[tokens[2]])[None] / 3)
+    assert (start.vectors.output is None) == lm.parts.tied
+
+
+def test_start_without_any_single_token_name(llama: LanguageModel) -> None:
+    start = start_vectors(llama, TargetKind(kind="country", targets=(Target(name="Uzbekistan"),)))
+    pieces = llama.tokenizer(" Uzbekistan", add_special_tokens=False)["input_ids"]
+    assert start.used == ()
+    torch.testing.assert_close(start.vectors.input, llama.parts.embedding.weight[pieces].mean(0, keepdim=True))
+
+
+def test_the_best_epoch_is_the_first_of_the_highest_means() -> None:
+    assert best_epoch([[0.1, 0.9], [0.6, 0.6], [1.0, 0.2]]) == 1
+
+
+def test_settings_are_the_papers() -> None:
+    how = Training()
+    assert (how.learning_rate, how.batch_size, how.epochs) == (1e-3, 16, 10)
+    assert dataclasses.fields(how)
