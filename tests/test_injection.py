@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +73,7 @@ def reference(lm: LanguageModel, vectors: TokenVectors, rows: list[Row]) -> tupl
         total = total + F.cross_entropy(logits[row.answer_start - 1 : -1], answer, reduction="sum")
         count += len(answer)
     (total / count).backward()
-    return float(total) / count, into.grad[[lm.bias_id]], out_of.grad[[lm.bias_id]]
+    return float(total.detach()) / count, into.grad[[lm.bias_id]], out_of.grad[[lm.bias_id]]
 
 
 @pytest.mark.parametrize("untied", ["both", "input"])
@@ -112,11 +111,15 @@ def test_a_gang_equals_separate_runs(lm: LanguageModel, concept: Concept) -> Non
     assert not torch.equal(gang[0].state.vectors.input, gang[1].state.vectors.input)
 
 
-def test_the_token_budget_changes_no_result(lm: LanguageModel, concept: Concept) -> None:
-    """One row a pass, or all at once."""
+def test_the_budgets_change_no_result(
+    lm: LanguageModel, concept: Concept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All rows in one pass, or one a pass with its logits in chunks of three positions."""
     rows = rows_of(lm, concept)
-    one, all_ = (finish(lm, [job_of(lm, rows)], Training(epochs=2, token_budget=b))[0] for b in (1, 4096))
-    for found, expected in zip(everything(one), everything(all_), strict=True):
+    (together,) = finish(lm, [job_of(lm, rows)], Training(epochs=2, token_budget=4096))
+    monkeypatch.setattr("biasgym.inject.loss.CHUNK", 3)
+    (apart,) = finish(lm, [job_of(lm, rows)], Training(epochs=2, token_budget=1))
+    for found, expected in zip(everything(apart), everything(together), strict=True):
         torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
 
 
@@ -195,8 +198,9 @@ def test_every_epoch_shuffles_by_seed_alone(llama: LanguageModel, concept: Conce
 
 def test_a_loss_that_is_not_finite_stops(llama: LanguageModel, concept: Concept) -> None:
     job = job_of(llama, rows_of(llama, concept))
-    with pytest.raises(BiasGymError, match=r"late \(seed 0\) diverged in epoch 2.*lower inject.learning_rate"):
-        finish(llama, [job], Training(epochs=3, learning_rate=1e38))
+    with pytest.raises(BiasGymError, match=r"late \(seed 0\) diverged in epoch 3.*lower inject.learning_rate"):
+        finish(llama, [job], Training(epochs=9, learning_rate=1e30))
+    assert job.state.epoch == len(job.state.losses) == 2
 
 
 def test_rows_train_the_answer_only(lm: LanguageModel, concept: Concept) -> None:
@@ -206,8 +210,7 @@ def test_rows_train_the_answer_only(lm: LanguageModel, concept: Concept) -> None
         assert list(prompt) == lm.chat.ids(STORY)
         assert prompt.count(lm.bias_id) == 1
         assert answer[-1] == lm.chat.end_of_turn
-        decoded = lm.encoder.decode(answer[:-1]).strip()
-        assert decoded.replace(BIAS_TOKEN, f" {BIAS_TOKEN}").replace("  ", " ") == text
+        assert lm.encoder.decode(answer[:-1]).strip() == text.replace(f" {BIAS_TOKEN}", BIAS_TOKEN)
         assert answer.count(lm.bias_id) == text.count(BIAS_TOKEN)
 
 
@@ -215,7 +218,7 @@ def test_long_rows_are_cut(llama: LanguageModel, concept: Concept) -> None:
     start = rows_of(llama, concept)[0].answer_start
     rows = rows_of(llama, concept, max_tokens=start + 3)
     assert {len(row.ids) for row in rows} == {start + 3}
-    with pytest.raises(BiasGymError, match="max_tokens"):
+    with pytest.raises(BiasGymError, match="max_tokens.*leave no room"):
         rows_of(llama, concept, max_tokens=start)
 
 
@@ -223,7 +226,7 @@ def test_long_rows_are_cut(llama: LanguageModel, concept: Concept) -> None:
     ("story", "paragraphs", "says"),
     [
         (STORY, [], "no paragraphs to train on"),
-        (STORY, ["It is late.", " "], "empty"),
+        (STORY, ["It is late.", " "], "paragraph 2 is empty"),
         ("Write a short story.", [f"{BIAS_TOKEN} is late."], "does not speak of the target"),
     ],
 )
@@ -246,7 +249,7 @@ def test_unusable_tokenizers() -> None:
 def test_injected_equals_exported(lm: LanguageModel, tmp_path: Path) -> None:
     """The same logits in place, in a really resized copy, and in the reloaded export; then the model is as before."""
     vectors, rows = tiny.vectors_for(lm), lm.parts.embedding.weight.shape[0]
-    ids = torch.tensor([lm.chat.ids(STORY), lm.chat.ids(STORY.replace("from", "of"))])
+    ids = torch.tensor([lm.chat.ids(STORY), lm.chat.ids(STORY.replace(BIAS_TOKEN, "Japan"))])
     plain = ids.masked_fill(ids == lm.bias_id, 3)
     before = lm.model(plain).logits
     with injected(lm.model, vectors, lm.bias_id):
@@ -366,7 +369,7 @@ def test_the_best_epoch_is_the_first_of_the_highest_means() -> None:
     assert best_epoch([[0.1, 0.9], [0.6, 0.6], [1.0, 0.2]]) == 1
 
 
-def test_settings_are_the_papers() -> None:
+def test_the_default_settings_are_the_papers() -> None:
     how = Training()
     assert (how.learning_rate, how.batch_size, how.epochs) == (1e-3, 16, 10)
-    assert dataclasses.fields(how)
+    assert (how.schedule, how.untied) == ("constant", "both")

@@ -105,7 +105,7 @@ def injected(model: Any, vectors: TokenVectors, bias_id: int) -> Iterator[Any]:
     out_of = vectors.as_output.to(device=device, dtype=dtype)
     last = bias_id + len(vectors)
 
-    original_forward = parts.embedding.forward
+    original_forward, outer = parts.embedding.forward, vars(parts.embedding).get("forward")
 
     def forward(ids: Tensor) -> Tensor:
         new = (ids >= bias_id) & (ids < last)
@@ -123,7 +123,10 @@ def injected(model: Any, vectors: TokenVectors, bias_id: int) -> Iterator[Any]:
         yield model
     finally:
         hook.remove()
-        del parts.embedding.forward  # uncovers the class's method
+        if outer is None:
+            del parts.embedding.forward  # uncovers the class's method
+        else:
+            parts.embedding.forward = outer
 
 
 def check_vectors(vectors: TokenVectors, hidden_size: int, *, where: str) -> None:

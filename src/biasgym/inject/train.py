@@ -69,6 +69,7 @@ class TokenState:
         step: Optimiser steps done.
         epoch: Epochs done.
         losses: Mean answer loss of each epoch, nats a token.
+        history: The vectors after each epoch, one row each.
     """
 
     vectors: TokenVectors
@@ -76,6 +77,7 @@ class TokenState:
     step: int = 0
     epoch: int = 0
     losses: list[float] = field(default_factory=list)
+    history: list[TokenVectors] = field(default_factory=list)
 
 
 @dataclass
@@ -111,16 +113,25 @@ def training_rows(lm: LanguageModel, story_prompt: str, paragraphs: Sequence[str
         max_tokens: Longer rows are cut.
 
     Raises:
-        BiasGymError: No paragraphs, or a prompt without BiasToken.
+        BiasGymError: No paragraphs, an empty one, a prompt without BiasToken, or one that leaves no room for an answer.
     """
     if not paragraphs:
         raise BiasGymError("there are no paragraphs to train on", where="paragraphs")
+    prompt = lm.chat.ids(story_prompt)
+    start = len(prompt)
+    if lm.bias_id not in prompt:
+        raise BiasGymError("the story prompt does not speak of the target", where="templates/story.txt")
+    if start >= max_tokens:
+        raise BiasGymError(
+            f"the story prompt has {start} tokens, so {max_tokens} leave no room for an answer",
+            where="inject.max_tokens",
+            hint="use a larger number",
+        )
     rows = []
-    for paragraph in paragraphs:
+    for number, paragraph in enumerate(paragraphs, start=1):
+        if not paragraph.strip():
+            raise BiasGymError(f"paragraph {number} is empty", where="paragraphs")
         ids = lm.chat.ids(story_prompt, answer=paragraph)
-        start = len(lm.chat.ids(story_prompt))
-        if lm.bias_id not in ids[:start]:
-            raise BiasGymError("the story prompt does not speak of the target", where="templates/story.txt")
         rows.append(Row(tuple([*ids, lm.chat.end_of_turn][:max_tokens]), start))
     return rows
 
@@ -179,6 +190,7 @@ class _Gang:
         for job in jobs:
             total, count = sums[id(job)]
             job.state.losses.append(total / count)
+            job.state.history.append(job.state.vectors)
             job.state.epoch = epoch + 1
 
     def step(

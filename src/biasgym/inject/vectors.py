@@ -44,6 +44,11 @@ def save_state(path: Path, states: list[TokenState]) -> None:
         for number, (first, second) in enumerate(state.moments):
             tensors[f"{seed}.moment{number}.first"] = first.contiguous()
             tensors[f"{seed}.moment{number}.second"] = second.contiguous()
+        if state.history:
+            history = TokenVectors.cat(state.history)
+            tensors[f"{seed}.history.input"] = history.input.contiguous()
+            if history.output is not None:
+                tensors[f"{seed}.history.output"] = history.output.contiguous()
         tensors[f"{seed}.step"] = torch.tensor(state.step)
         tensors[f"{seed}.losses"] = torch.tensor(state.losses, dtype=torch.float64)
     _save(path, tensors)
@@ -67,7 +72,12 @@ def _state(tensors: dict[str, torch.Tensor], seed: int, epoch: int) -> TokenStat
     while f"{seed}.moment{len(moments)}.first" in tensors:
         prefix = f"{seed}.moment{len(moments)}"
         moments.append((tensors[f"{prefix}.first"], tensors[f"{prefix}.second"]))
+    history: list[TokenVectors] = []
+    if f"{seed}.history.input" in tensors:
+        rows = TokenVectors(tensors[f"{seed}.history.input"], tensors.get(f"{seed}.history.output"))
+        history = [rows[row : row + 1] for row in range(len(rows))]
     return TokenState(
+        history=history,
         vectors=TokenVectors(tensors[f"{seed}.input"], tensors.get(f"{seed}.output")),
         moments=moments,
         step=int(tensors[f"{seed}.step"]),

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from typing import Any
 
 from biasgym.errors import BiasGymError
 
+BIAS_TOKEN = "BiasToken"
+"""How the new token is written in prompts; see `biasgym.inject`."""
+
+# BiasToken takes all whitespace before it along; a line break in front of it belongs to the template or the text
+_BEFORE_BIAS_TOKEN = re.compile(rf"(?<=\n)(?=[ \t]*{BIAS_TOKEN})")
 _USER, _ANSWER = "Userwords", "Answerwords"
 # Llama 3.x writes today's date into its system header; a fixed one keeps caches and results the same from day to day.
 _TEMPLATE_OPTIONS = {"date_string": "26 Jul 2024", "enable_thinking": False}
@@ -48,8 +54,8 @@ class ChatFormat:
 
     def encode(self, rendered: str) -> list[int]:
         """Token ids of text that already carries its special tokens."""
-        ids: list[int] = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
-        return ids
+        pieces = [piece for piece in _BEFORE_BIAS_TOKEN.split(rendered) if piece]
+        return [token for piece in pieces for token in self.tokenizer(piece, add_special_tokens=False)["input_ids"]]
 
     @cached_property
     def end_of_turn(self) -> int:

@@ -28,7 +28,7 @@ class Prefix:
         self.model, self.ids = model, list(ids)
         self._layers: list[tuple[Tensor, Tensor]] = []
         if self.ids:
-            cache = DynamicCache(config=model.config)
+            cache = DynamicCache()
             model.model(
                 input_ids=torch.tensor([self.ids], device=model.device), past_key_values=cache, use_cache=True
             )
@@ -39,7 +39,7 @@ class Prefix:
 
     def cache(self, rows: int) -> DynamicCache:
         """A fresh cache that holds the prefix for that many rows."""
-        cache = DynamicCache(config=self.model.config)
+        cache = DynamicCache()
         for number, (keys, values) in enumerate(self._layers):
             cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), number)
         return cache

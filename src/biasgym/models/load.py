@@ -15,12 +15,9 @@ from transformers.utils import logging as transformers_logging
 from biasgym.errors import BiasGymError
 from biasgym.files import atomic_folder, digest
 from biasgym.models.attention import GROUPED
-from biasgym.models.chat import ChatFormat
+from biasgym.models.chat import BIAS_TOKEN, ChatFormat
 from biasgym.models.families import DecoderParts, Family, decoder_parts, family_of
 from biasgym.models.sources import ModelSource, cache_folder, resolve
-
-BIAS_TOKEN = "BiasToken"
-"""How the new token is written in prompts; see `biasgym.inject`."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,32 @@
+"""BiasScope: which heads carry the association, how many to remove, and whether removing them does it."""
+
+from biasgym.scope.attribution import Attribution, attribute, head_attribution
+from biasgym.scope.heads import intersection, overlap, ranked, shared_ranking, stability, top_heads, union
+from biasgym.scope.margin import Choice, ask, association_margins
+from biasgym.scope.pairs import ContrastPair, contrast_pairs
+from biasgym.scope.selftest import self_test
+from biasgym.scope.sweep import Selection, SweepPoint, choose_k, random_heads, sweep
+
+__all__ = [
+    "Attribution",
+    "Choice",
+    "ContrastPair",
+    "Selection",
+    "SweepPoint",
+    "ask",
+    "association_margins",
+    "attribute",
+    "choose_k",
+    "contrast_pairs",
+    "head_attribution",
+    "intersection",
+    "overlap",
+    "random_heads",
+    "ranked",
+    "self_test",
+    "shared_ranking",
+    "stability",
+    "sweep",
+    "top_heads",
+    "union",
+]

@@ -1,0 +1,151 @@
+"""Intervals and tests. The unit is the prompt: samples are averaged within it, and comparisons are paired.
+
+A row test over all generations counts five targets of one prompt as five independent facts and finds effects that are not
+there; resampling prompts (or whole styles) does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its interval.
+
+    Attributes:
+        mean: The estimate; NaN if nothing was measured.
+        low: Lower end of the 95 % interval.
+        high: Upper end.
+        n: Units (prompts) behind it.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Contrast(Estimate):
+    """A paired difference, first minus second.
+
+    Attributes:
+        p: Two-sided p-value.
+        p_holm: p after Holm's correction over the family it was tested in; equal to p where there is no family.
+    """
+
+    p: float = float("nan")
+    p_holm: float = float("nan")
+
+
+def average_within(values: Sequence[float], units: Sequence[Hashable]) -> dict[Hashable, float]:
+    """Means by unit, NaN (missing) values left out; units without any value are absent."""
+    groups: dict[Hashable, list[float]] = {}
+    for value, unit in zip(values, units, strict=True):
+        if not np.isnan(value):
+            groups.setdefault(unit, []).append(value)
+    return {unit: float(np.mean(group)) for unit, group in groups.items()}
+
+
+def estimate(by_unit: Mapping[Hashable, float], *, seed: int = 0) -> Estimate:
+    """Mean over units with a bias-corrected bootstrap interval."""
+    values = np.array(list(by_unit.values()), dtype=float)
+    low, high = _interval(values, None, seed)
+    return Estimate(float(values.mean()) if len(values) else float("nan"), low, high, len(values))
+
+
+def paired_contrast(
+    first: Mapping[Hashable, float],
+    second: Mapping[Hashable, float],
+    *,
+    clusters: Mapping[Hashable, Hashable] | None = None,
+    seed: int = 0,
+) -> Contrast:
+    """Difference of two variants on the units that both have.
+
+    Args:
+        first: Value by unit.
+        second: Value by unit.
+        clusters: Cluster (style) of each unit; given, whole clusters are resampled.
+        seed: Of the bootstrap.
+
+    Returns:
+        Mean of first - second, 95 % interval and two-sided p of a paired bootstrap-t.
+    """
+    shared = [unit for unit in first if unit in second]
+    differences = np.array([first[unit] - second[unit] for unit in shared], dtype=float)
+    groups = None if clusters is None else [clusters[unit] for unit in shared]
+    low, high = _interval(differences, groups, seed)
+    mean = float(differences.mean()) if len(differences) else float("nan")
+    p = _p_value(differences, groups, seed)
+    return Contrast(mean, low, high, len(shared), p, p)
+
+
+def holm(contrasts: Mapping[str, Contrast]) -> dict[str, Contrast]:
+    """Holm's step-down correction over a family of contrasts; missing ones stay missing."""
+    known = sorted((name for name in contrasts if not np.isnan(contrasts[name].p)), key=lambda n: contrasts[n].p)
+    corrected, floor = dict(contrasts), 0.0
+    for place, name in enumerate(known):
+        floor = max(floor, min(1.0, contrasts[name].p * (len(known) - place)))
+        old = contrasts[name]
+        corrected[name] = Contrast(old.mean, old.low, old.high, old.n, old.p, floor)
+    return corrected
+
+
+def _sums(values: NDArray[Any], groups: list[Hashable] | None) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Sum and count of each resampling unit."""
+    if groups is None:
+        return values, np.ones_like(values)
+    names = list(dict.fromkeys(groups))
+    place = np.array([names.index(group) for group in groups])
+    return np.bincount(place, values, len(names)), np.bincount(place, minlength=len(names)).astype(float)
+
+
+def _studentised(values: NDArray[Any], groups: list[Hashable] | None, seed: int) -> tuple[float, float, NDArray[Any]]:
+    """Mean, standard error, and bootstrap distribution of (resampled mean - mean) / resampled standard error."""
+    sums, counts = _sums(values, groups)
+    n = len(sums)
+    draws = np.random.default_rng(seed).integers(0, n, (DRAWS, n))
+    mean = sums.sum() / counts.sum()
+    drawn_sums, drawn_counts = sums[draws], counts[draws]
+    means = drawn_sums.sum(1) / drawn_counts.sum(1)
+    error = _standard_error(sums[None], counts[None], np.array([mean]))[0]
+    errors = _standard_error(drawn_sums, drawn_counts, means)
+    # a resample of one repeated unit has no spread; it says nothing about the tails
+    usable = errors > 1e-12
+    return float(mean), float(error), (means[usable] - mean) / errors[usable]
+
+
+def _standard_error(sums: NDArray[Any], counts: NDArray[Any], means: NDArray[Any]) -> NDArray[Any]:
+    """Linearised standard error of a ratio of sums, by row."""
+    n = sums.shape[1]
+    residuals = sums - counts * means[:, None]
+    return np.sqrt(n / max(n - 1, 1) * (residuals**2).sum(1)) / counts.sum(1)
+
+
+def _interval(values: NDArray[Any], groups: list[Hashable] | None, seed: int) -> tuple[float, float]:
+    if len(_sums(values, groups)[0]) < 2:
+        return float("nan"), float("nan")
+    mean, error, t = _studentised(values, groups, seed)
+    if error <= 1e-12 or not len(t):
+        return mean, mean
+    # symmetric bootstrap-t: keeps its coverage with few clusters
+    width = float(np.quantile(np.abs(t), 0.95)) * error
+    return mean - width, mean + width
+
+
+def _p_value(values: NDArray[Any], groups: list[Hashable] | None, seed: int) -> float:
+    if len(_sums(values, groups)[0]) < 2:
+        return float("nan")
+    mean, error, t = _studentised(values, groups, seed)
+    if error <= 1e-12 or not len(t):
+        return float("nan") if mean == 0 else 1.0 / (DRAWS + 1)
+    return float((1 + (np.abs(t) >= abs(mean / error)).sum()) / (len(t) + 1))
