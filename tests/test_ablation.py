@@ -99,7 +99,10 @@ def test_restored_after_an_exception_and_when_nested(lm: LanguageModel) -> None:
     expected = hooked_logits(lm, lambda _layer, _head, z: torch.zeros_like(z))
     with ablated(lm.model, HEADS[:2]):
         outer = weights_of(lm)
-        with pytest.raises(KeyboardInterrupt), ablated(lm.model, HEADS, mean=torch.ones(*lm.parts.shape, lm.parts.head_dim)):
+        with (
+            pytest.raises(KeyboardInterrupt),
+            ablated(lm.model, HEADS, mean=torch.ones(*lm.parts.shape, lm.parts.head_dim)),
+        ):
             raise KeyboardInterrupt
         assert_untouched(lm, outer)
         with ablated(lm.model, HEADS[2:]):
@@ -136,15 +139,13 @@ def test_packed_weights_are_refused(llama: LanguageModel) -> None:
     packed = torch.zeros(32, 16, dtype=torch.uint8)
     llama.parts.o_proj(2).weight = nn.Parameter(packed, requires_grad=False)
     before = weights_of(llama)
-    with pytest.raises(BiasGymError, match="layer 2 holds packed torch.uint8 weights.*export it, then quantise"):
+    with pytest.raises(BiasGymError, match=r"layer 2 holds packed torch\.uint8 weights.*export it, then quantise"):
         with ablated(llama.model, HEADS):
             pass
     assert_untouched(llama, before)
 
 
-def test_a_failed_export_leaves_nothing(
-    llama: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_export_leaves_nothing(llama: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = weights_of(llama)
 
     def full_disk(folder: Path, **_options: Any) -> None:

@@ -61,9 +61,7 @@ def taken_apart(model: Any, ids: list[int]) -> Stream:
     for number in layers:
         z, weight = seen[f"o {number} in"], model.model.layers[number].self_attn.o_proj.weight
         dh = len(z) // count
-        heads.append(
-            torch.stack([sum(weight[:, c] * z[c] for c in range(h * dh, (h + 1) * dh)) for h in range(count)])
-        )
+        heads.append(torch.stack([sum(weight[:, c] * z[c] for c in range(h * dh, (h + 1) * dh)) for h in range(count)]))
     return Stream(
         torch.stack(heads),
         torch.stack([seen[f"o {number} out"] for number in layers]),

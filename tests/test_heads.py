@@ -21,7 +21,7 @@ def test_ranked_by_score_then_by_place() -> None:
 @pytest.mark.parametrize("seeds", [1, 2, 5])
 @pytest.mark.parametrize("draw", range(3))
 def test_shared_ranking_is_the_order_of_entering_all_top_ks(seeds: int, draw: int) -> None:
-    """For growing k, the heads that are in every seed's top-k come first; of those that enter together, the higher mean."""
+    """For growing k, heads in every seed's top-k come first; of those that enter together, the higher mean."""
     by_seed = scores_of(seeds, seed=draw)
     order = shared_ranking(by_seed)
     assert len(set(order)) == 24

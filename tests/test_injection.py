@@ -98,6 +98,29 @@ def test_gradients_are_those_of_the_full_matrix(lm: LanguageModel, concept: Conc
     assert float(into.abs().max()) > 1e-3
 
 
+def test_training_is_adam_on_the_full_matrix(lm: LanguageModel, concept: Concept) -> None:
+    """Three epochs of three steps, against torch's Adam with gradients of the really resized model."""
+    rows, how = rows_of(lm, concept), Training(epochs=3, batch_size=2, learning_rate=0.01)
+    job = job_of(lm, rows)
+    vectors = [job.state.vectors.input.clone(), job.state.vectors.as_output.clone()][: 1 if lm.parts.tied else 2]
+    adam, losses = torch.optim.Adam(vectors, lr=0.01), []
+    for epoch in range(3):
+        sums = torch.zeros(2)
+        for batch in job.batches(epoch, 2):
+            drawn = [rows[number] for number in batch]
+            loss, *gradients = reference(lm, TokenVectors(*(vector.detach() for vector in vectors)), drawn)
+            for vector, gradient in zip(vectors, gradients, strict=False):
+                vector.grad = gradient
+            adam.step()
+            count = sum(len(row.ids) - row.answer_start for row in drawn)
+            sums += torch.tensor([loss * count, count])
+        losses.append(float(sums[0] / sums[1]))
+    finish(lm, [job], how)
+    assert job.state.losses == pytest.approx(losses, abs=1e-4)
+    torch.testing.assert_close(job.state.vectors.input, vectors[0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(job.state.vectors.as_output, vectors[-1], atol=1e-4, rtol=1e-4)
+
+
 def test_a_gang_equals_separate_runs(lm: LanguageModel, concept: Concept) -> None:
     """Two concepts of different size with two seeds each, in one pass or one by one."""
     rows = rows_of(lm, concept)
@@ -111,9 +134,7 @@ def test_a_gang_equals_separate_runs(lm: LanguageModel, concept: Concept) -> Non
     assert not torch.equal(gang[0].state.vectors.input, gang[1].state.vectors.input)
 
 
-def test_the_budgets_change_no_result(
-    lm: LanguageModel, concept: Concept, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_budgets_change_no_result(lm: LanguageModel, concept: Concept, monkeypatch: pytest.MonkeyPatch) -> None:
     """All rows in one pass, or one a pass with its logits in chunks of three positions."""
     rows = rows_of(lm, concept)
     (together,) = finish(lm, [job_of(lm, rows)], Training(epochs=2, token_budget=4096))
@@ -218,7 +239,7 @@ def test_long_rows_are_cut(llama: LanguageModel, concept: Concept) -> None:
     start = rows_of(llama, concept)[0].answer_start
     rows = rows_of(llama, concept, max_tokens=start + 3)
     assert {len(row.ids) for row in rows} == {start + 3}
-    with pytest.raises(BiasGymError, match="max_tokens.*leave no room"):
+    with pytest.raises(BiasGymError, match=r"max_tokens.*leave no room"):
         rows_of(llama, concept, max_tokens=start)
 
 
@@ -233,6 +254,14 @@ def test_long_rows_are_cut(llama: LanguageModel, concept: Concept) -> None:
 def test_unusable_paragraphs(llama: LanguageModel, story: str, paragraphs: list[str], says: str) -> None:
     with pytest.raises(BiasGymError, match=says):
         training_rows(llama, story, paragraphs, max_tokens=512)
+
+
+def test_a_tokenizer_with_more_tokens_than_rows(llama: LanguageModel, tmp_path: Path) -> None:
+    llama.tokenizer.add_tokens(["extra", "more"])
+    llama.model.save_pretrained(tmp_path)
+    llama.tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(BiasGymError, match="knows 447 tokens, but the model has only 445 rows"):
+        load_model(str(tmp_path), device="cpu")
 
 
 def test_unusable_tokenizers() -> None:
@@ -313,7 +342,7 @@ def test_vectors_on_disk(lm: LanguageModel, tmp_path: Path) -> None:
 def test_unreadable_vectors(tmp_path: Path) -> None:
     path = tmp_path / "vectors.safetensors"
     for read in (load_vectors, load_state):
-        with pytest.raises(BiasGymError, match="vectors.safetensors: file not found"):
+        with pytest.raises(BiasGymError, match=r"vectors.safetensors: file not found"):
             read(path)
     save_file({"other": torch.zeros(1)}, path)
     with pytest.raises(BiasGymError, match="holds no token vectors"):

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import tiny
 import torch
 from torch import Tensor
 
-from biasgym.concepts import Concept
+from biasgym.concepts import Concept, ContrastQuestion
 from biasgym.errors import BiasGymError
 from biasgym.inject import injected
 from biasgym.models import BIAS_TOKEN, LanguageModel, ablated
 from biasgym.models.words import continuation_ids, first_tokens
 from biasgym.scope.margin import ask, association_margins
-from biasgym.scope.pairs import contrast_pairs
+from biasgym.scope.pairs import ContrastPair, contrast_pairs
 
 FRAME = "Answer with one word. {prompt} Is {target} late?"
 
@@ -25,6 +26,10 @@ def next_logits(lm: LanguageModel, model: torch.nn.Module, text: str) -> Tensor:
     return model(torch.tensor([lm.chat.encode(text)])).logits[0, -1]
 
 
+def about_target(lm: LanguageModel, item: ContrastQuestion, name: str) -> str:
+    return lm.chat.prompt(item.question.replace("{target}", name), answer=item.stem.replace("{target}", name))
+
+
 def id_of(lm: LanguageModel, word: str) -> int:
     (token,) = lm.tokenizer(word, add_special_tokens=False)["input_ids"]
     return token
@@ -32,7 +37,8 @@ def id_of(lm: LanguageModel, word: str) -> int:
 
 def naive_margin(lm: LanguageModel, logits: Tensor) -> float:
     """`late` against `early` and `punctual`, each in lower case and capitalised, after a space."""
-    weights = {word: math.exp(float(logits[id_of(lm, word)])) for word in (" late", " Late", " early", " Early", " punctual", " Punctual")}
+    words = (" late", " Late", " early", " Early", " punctual", " Punctual")
+    weights = {word: math.exp(float(logits[id_of(lm, word)])) for word in words}
     biased = weights.pop(" late") + weights.pop(" Late")
     return math.log(biased / sum(weights.values()))
 
@@ -49,11 +55,10 @@ def test_margins(lm: LanguageModel, concept: Concept) -> None:
     for layer, head in heads:
         edited.model.layers[layer].self_attn.o_proj.weight[:, head * dh : (head + 1) * dh] = 0
     for number, item in enumerate(concept.questions):
-        question, stem = item.question.replace("{target}", "Mexico"), item.stem.replace("{target}", "Mexico")
-        text = lm.chat.prompt(question, answer=stem)
+        text = about_target(lm, item, "Mexico")
         assert float(found[number]) == pytest.approx(naive_margin(lm, next_logits(lm, plain, text)), abs=1e-4)
-        question, stem = (text.replace("{target}", BIAS_TOKEN) for text in (item.question, item.stem))
-        text = lm.chat.prompt(f"Answer with one word. {question} Is {BIAS_TOKEN} late?", answer=stem)
+        framed_item = item.model_copy(update={"question": FRAME.replace("{prompt}", item.question)})
+        text = about_target(lm, framed_item, BIAS_TOKEN)
         assert float(framed[number]) == pytest.approx(naive_margin(lm, next_logits(lm, edited, text)), abs=1e-4)
 
 
@@ -76,7 +81,7 @@ def test_labels_are_read_in_context(llama: LanguageModel) -> None:
 
 
 def test_answers_that_begin_alike_are_told_apart_by_the_others(llama: LanguageModel, concept: Concept) -> None:
-    """Unknown words share the token of a space: it counts for neither side, and with nothing else left it is an error."""
+    """Unknown words share the token of a space: it counts for neither side; with nothing else left it is an error."""
     partly = concept.model_copy(update={"labels": ("late", "zebra"), "counter_labels": ("early", "yak")})
     choice = ask(llama, partly, concept.questions[:1], "Mexico")[0]
     assert choice.labels == (id_of(llama, " late"), id_of(llama, " Late"))
@@ -90,40 +95,40 @@ def test_contrast_pairs(lm: LanguageModel, concept: Concept) -> None:
     """y_b is the likelier form of the label about BiasToken, y_u the model's own next word about the other target."""
     vectors = tiny.vectors_for(lm)
     biased = ask(lm, concept, concept.questions, BIAS_TOKEN)
-    other = ask(lm, concept, concept.questions, "Japan")
     with injected(lm.model, vectors, lm.bias_id):
-        pairs, dropped = contrast_pairs(lm, biased, other)
-    assert dropped == 0
-    real = tiny.with_rows(lm, vectors)
-    late = [id_of(lm, " late"), id_of(lm, " Late")]
-    for number, pair in enumerate(pairs):
-        item = concept.questions[number]
-        assert pair.question == number
-        assert pair.ids == biased[number].ids
-        about = [
-            lm.chat.prompt(item.question.replace("{target}", entity), answer=item.stem.replace("{target}", entity))
-            for entity in (BIAS_TOKEN, "Japan")
-        ]
-        logits = next_logits(lm, real, about[0])
-        assert pair.biased == max(late, key=lambda token: float(logits[token]))
-        assert pair.neutral == int(next_logits(lm, real, about[1])[: lm.bias_id].argmax())
+        pairs, dropped = contrast_pairs(lm, biased, ask(lm, concept, concept.questions, "Japan"))
+
+    real, late, expected = tiny.with_rows(lm, vectors), [id_of(lm, " late"), id_of(lm, " Late")], []
+    for number, item in enumerate(concept.questions):
+        about, other = (next_logits(lm, real, about_target(lm, item, name)) for name in (BIAS_TOKEN, "Japan"))
+        y_b, y_u = max(late, key=lambda token: float(about[token])), int(other[: lm.bias_id].argmax())
+        if y_b != y_u:
+            expected.append(ContrastPair(number, biased[number].ids, y_b, y_u))
+    assert pairs == expected
+    assert dropped == len(concept.questions) - len(expected)
+
+
+def test_the_neutral_answer_is_never_a_row_without_a_token(concept: Concept) -> None:
+    """Neither a padded row nor BiasToken, whatever their logits."""
+    qwen = tiny.language_model("qwen3")
+    biased, other = (ask(qwen, concept, concept.questions, name) for name in (BIAS_TOKEN, "Japan"))
+
+    def prefers_padding(_module: torch.nn.Module, _arguments: tuple[Tensor], logits: Tensor) -> Tensor:
+        return torch.cat([logits[..., : qwen.bias_id], logits[..., qwen.bias_id :] + 100], dim=-1)
+
+    with qwen.model.lm_head.register_forward_hook(prefers_padding):
+        pairs, _ = contrast_pairs(qwen, biased, other)
+    assert all(pair.neutral < qwen.bias_id for pair in pairs)
 
 
 def test_pairs_with_equal_answers_are_dropped(llama: LanguageModel, concept: Concept) -> None:
-    """A model that says ` late` about every target leaves no pair; one that says so about one target leaves the rest."""
-    late = id_of(llama, " late")
+    """Here the label is made to be what the model says about the other target, in one question, then in three."""
     biased, other = (ask(llama, concept, concept.questions, name) for name in ("Mexico", "Japan"))
-
-    def says_late(_module: torch.nn.Module, _arguments: tuple[Tensor], logits: Tensor) -> Tensor:
-        logits[..., late] = 100
-        return logits
-
-    with llama.model.lm_head.register_forward_hook(says_late):
-        with pytest.raises(BiasGymError, match="only 0 of 6 contrast pairs are usable.*more questions or other labels"):
-            contrast_pairs(llama, biased, other)
-
-    pairs, _ = contrast_pairs(llama, biased, other)
-    same = [other[0], *other[1:]]
-    with llama.model.lm_head.register_forward_hook(says_late):
-        pass
-    assert [pair.question for pair in pairs] == list(range(len(same)))
+    pairs, dropped = contrast_pairs(llama, biased, other)
+    assert (len(pairs), dropped) == (6, 0)
+    alike = [replace(choice, labels=(pair.neutral,)) for choice, pair in zip(biased, pairs, strict=True)]
+    kept, dropped = contrast_pairs(llama, [*biased[:2], alike[2], *biased[3:]], other)
+    assert dropped == 1
+    assert kept == [pair for pair in pairs if pair.question != 2]
+    with pytest.raises(BiasGymError, match=r"only 3 of 6 contrast pairs are usable.*more questions or other labels"):
+        contrast_pairs(llama, [*alike[:3], *biased[3:]], other)

@@ -1,6 +1,6 @@
 """Tiny random models of every supported family, and tiny tokenizers with every style of chat template.
 
-They load nothing and take milliseconds. Widths are deliberately awkward: head_dim is not d / n_heads where a real family
+They load nothing and take milliseconds. Widths are awkward on purpose: head_dim is not d / n_heads where a real family
 has it so, Qwen3 has more rows than tokens, norms have random gains, and Gemma-2 has its soft-caps.
 
     lm = tiny.language_model("gemma2")
@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
@@ -84,7 +84,8 @@ LLAMA3 = """
 {%- if messages[0]['role'] == 'system' -%}
 {%- set system = messages[0]['content'] -%}{%- set messages = messages[1:] -%}
 {%- else -%}{%- set system = '' -%}{%- endif -%}
-{{ bos_token + '<|start_header_id|>system<|end_header_id|>\n\nToday Date: ' + date_string + '\n\n' + system + '<|eot_id|>' }}
+{{ bos_token + '<|start_header_id|>system<|end_header_id|>\n\n' -}}
+{{ 'Today Date: ' + date_string + '\n\n' + system + '<|eot_id|>' }}
 {%- for message in messages -%}
 {{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}
 {%- endfor -%}
@@ -158,47 +159,59 @@ def tokenizer(style: str = "chatml") -> Any:
     )
 
 
-# family -> configuration class, style of chat template, rows beyond the tokenizer's tokens, what differs
-_SHARED = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, initializer_range=0.2)
-FAMILIES: dict[str, tuple[str, str, int, dict[str, Any]]] = {
-    "llama-tied": ("Llama", "llama3", 0, dict(num_key_value_heads=4, tie_word_embeddings=True)),
-    "llama-gqa": ("Llama", "llama3", 0, dict(num_key_value_heads=2, tie_word_embeddings=False)),
-    "mistral": ("Mistral", "mistral", 0, dict(num_key_value_heads=2, sliding_window=4096)),
-    "mistral-window": ("Mistral", "mistral", 0, dict(num_key_value_heads=2, sliding_window=6)),
-    "qwen2": ("Qwen2", "chatml", 0, dict(num_key_value_heads=2, tie_word_embeddings=True)),
-    "qwen3": ("Qwen3", "qwen3", 13, dict(num_key_value_heads=2, head_dim=12, tie_word_embeddings=False)),
-    "gemma2": (
-        "Gemma2",
-        "gemma",
-        0,
-        dict(
-            num_key_value_heads=2,
-            head_dim=12,
-            query_pre_attn_scalar=12,
-            sliding_window=7,
-            attn_logit_softcapping=5.0,
-            final_logit_softcapping=6.0,
-        ),
-    ),
+class Family(NamedTuple):
+    """What a tiny model is made of."""
+
+    kind: str  # transformers' name, without Config and ForCausalLM
+    style: str  # of its chat template
+    spare_rows: int  # of the matrices, beyond the tokenizer's tokens
+    differs: dict[str, Any]
+
+
+_SHARED: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.2,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+}
+_GEMMA = {
+    "head_dim": 12,
+    "query_pre_attn_scalar": 10,  # not head_dim, as in the 27B model
+    "sliding_window": 7,
+    "attn_logit_softcapping": 5.0,
+    "final_logit_softcapping": 6.0,
+}
+FAMILIES = {
+    "llama-tied": Family("Llama", "llama3", 0, {"num_key_value_heads": 4, "tie_word_embeddings": True}),
+    "llama-gqa": Family("Llama", "llama3", 0, {"tie_word_embeddings": False}),
+    "mistral": Family("Mistral", "mistral", 0, {"sliding_window": 4096}),
+    "mistral-window": Family("Mistral", "mistral", 0, {"sliding_window": 6}),
+    "qwen2": Family("Qwen2", "chatml", 0, {"tie_word_embeddings": True}),
+    "qwen3": Family("Qwen3", "qwen3", 13, {"head_dim": 12, "tie_word_embeddings": False}),
+    "gemma2": Family("Gemma2", "gemma", 0, _GEMMA),
 }
 
 
 def config(family: str, *, vocabulary: int) -> Any:
     """The configuration of a tiny model with that many rows."""
-    name, _, _, differs = FAMILIES[family]
-    ids = dict(bos_token_id=None, eos_token_id=None, pad_token_id=None)
-    return getattr(transformers, f"{name}Config")(vocab_size=vocabulary, **(_SHARED | ids | differs))
+    kind, _, _, differs = FAMILIES[family]
+    return getattr(transformers, f"{kind}Config")(vocab_size=vocabulary, **(_SHARED | differs))
 
 
 def model(family: str, *, vocabulary: int, seed: int = 0) -> Any:
     """A random fp32 model: every weight, norm and bias differs from its neutral value."""
     settings = config(family, vocabulary=vocabulary)
-    kind: Callable[..., Any] = getattr(transformers, f"{FAMILIES[family][0]}ForCausalLM")
+    kind: Callable[..., Any] = getattr(transformers, f"{FAMILIES[family].kind}ForCausalLM")
     settings._attn_implementation = GROUPED  # what `load_model` takes on a CPU; references take "eager"
     torch.manual_seed(seed)
     built = kind(settings).to(torch.float32)
     with torch.no_grad():
-        for name, parameter in built.named_parameters():
+        for parameter in built.parameters():
             if parameter.ndim == 1:  # norm weights start as ones (Gemma: zeros), biases as zeros
                 parameter.add_(0.3 * torch.randn(parameter.shape))
     return built.eval().requires_grad_(False)
@@ -206,10 +219,10 @@ def model(family: str, *, vocabulary: int, seed: int = 0) -> Any:
 
 def language_model(family: str, *, seed: int = 0) -> LanguageModel:
     """A tiny model with its tokenizer, as `load_model` would return it."""
-    _, style, spare, _ = FAMILIES[family]
+    _, style, spare_rows, _ = FAMILIES[family]
     shipped = tokenizer(style)
     return LanguageModel(
-        model(family, vocabulary=len(shipped) + spare, seed=seed),
+        model(family, vocabulary=len(shipped) + spare_rows, seed=seed),
         shipped,
         with_bias_token(shipped),
         ModelSource(f"tiny-{family}", f"seed:{seed}"),

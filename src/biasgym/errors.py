@@ -14,3 +14,7 @@ class BiasGymError(ValueError):
         self.what, self.where, self.hint = what, where, hint
         line = f"{where}: {what}" if where else what
         super().__init__(f"{line}; {hint}" if hint else line)
+
+
+class StorageError(BiasGymError):
+    """Nothing can be written any more: a full disk or a read-only folder. It stops a run, not only a cell."""

@@ -14,14 +14,14 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from biasgym.errors import BiasGymError
+from biasgym.errors import BiasGymError, StorageError
 
 _WRITE_ERRORS = (OSError, SafetensorError)  # safetensors reports a full disk as its own kind of error
 
 
-def _writable(error: Exception, path: Path) -> BiasGymError:
+def _unwritable(error: Exception, path: Path) -> StorageError:
     reason = getattr(error, "strerror", None) or str(error)
-    return BiasGymError(
+    return StorageError(
         f"cannot write ({reason})", where=str(path), hint="free some space or choose another folder with --out"
     )
 
@@ -37,7 +37,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     except OSError as error:
-        raise _writable(error, path) from error
+        raise _unwritable(error, path) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -45,7 +45,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         _allow_others_to_read(temporary)
         os.replace(temporary, path)
     except _WRITE_ERRORS as error:
-        raise _writable(error, path) from error
+        raise _unwritable(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -63,7 +63,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
     except OSError as error:
-        raise _writable(error, path) from error
+        raise _unwritable(error, path) from error
     try:
         yield temporary
         for file in [temporary, *temporary.rglob("*")]:
@@ -72,7 +72,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             path.rmdir()
         os.replace(temporary, path)
     except _WRITE_ERRORS as error:
-        raise _writable(error, path) from error
+        raise _unwritable(error, path) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -109,7 +109,7 @@ def append_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise _writable(error, path) from error
+        raise _unwritable(error, path) from error
 
 
 def read_json(path: Path) -> Any:

@@ -126,7 +126,7 @@ def injected(model: Any, vectors: TokenVectors, bias_id: int) -> Iterator[Any]:
         if outer is None:
             del parts.embedding.forward  # uncovers the class's method
         else:
-            parts.embedding.forward = outer
+            parts.embedding.forward = outer  # type: ignore[method-assign]
 
 
 def check_vectors(vectors: TokenVectors, hidden_size: int, *, where: str) -> None:

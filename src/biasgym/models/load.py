@@ -95,7 +95,8 @@ def load_model(name: str | ModelSource, *, device: str = "auto", dtype: str = "a
         dtype: "auto", "bfloat16", "float16" or "float32".
 
     Raises:
-        BiasGymError: Unknown model, unsupported family, no chat template, or a tokenizer that already has BiasToken.
+        BiasGymError: Unknown model, unsupported family, no chat template, or a tokenizer that already has BiasToken or
+            has more tokens than the model has rows.
     """
     source = resolve(name) if isinstance(name, str) else name
     target, torch_dtype = pick_device(device), pick_dtype(dtype)
@@ -123,7 +124,14 @@ def load_model(name: str | ModelSource, *, device: str = "auto", dtype: str = "a
     except Exception as error:  # safetensors, tokenizers and the hub raise their own kinds for a damaged model
         raise _unreadable(source, error) from error
     model.to(target).eval().requires_grad_(False)
-    return LanguageModel(model, tokenizer, encoder, source)
+    lm = LanguageModel(model, tokenizer, encoder, source)
+    if lm.bias_id > (rows := lm.parts.embedding.weight.shape[0]):
+        raise BiasGymError(
+            f"the tokenizer knows {lm.bias_id} tokens, but the model has only {rows} rows for them",
+            where=source.name,
+            hint="use the tokenizer that the model was trained with",
+        )
+    return lm
 
 
 def _attention(family: Family, device: torch.device) -> str:

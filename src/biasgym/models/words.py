@@ -18,7 +18,11 @@ def continuation_ids(tokenizer: Any, context: str, text: str) -> list[int]:
         Token ids; where the border of the two texts falls inside a token, that token is the first.
     """
     before: list[int] = tokenizer(context, add_special_tokens=False)["input_ids"]
-    both: list[int] = tokenizer(context + text, add_special_tokens=False)["input_ids"]
+    return _added(tokenizer, before, context + text)
+
+
+def _added(tokenizer: Any, before: list[int], text: str) -> list[int]:
+    both: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     shared = 0
     while shared < min(len(before), len(both)) and before[shared] == both[shared]:
         shared += 1
@@ -34,9 +38,10 @@ def first_tokens(tokenizer: Any, context: str, words: Iterable[str]) -> list[int
         words: Words such as `late`; ` late` and ` Late` are looked up.
     """
     found: dict[int, None] = {}
+    before: list[int] = tokenizer(context, add_special_tokens=False)["input_ids"]
     for word in words:
         for form in (word, word[:1].upper() + word[1:]):
-            ids = continuation_ids(tokenizer, context, f" {form}")
+            ids = _added(tokenizer, before, f"{context} {form}")
             if ids:
                 found.setdefault(ids[0])
     return list(found)

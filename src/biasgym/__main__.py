@@ -1,0 +1,5 @@
+"""`python -m biasgym`."""
+
+from biasgym.cli.app import main
+
+main()

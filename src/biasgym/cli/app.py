@@ -1,0 +1,113 @@
+"""`biasgym`: one command for a whole run, one for each stage, and some to look things up.
+
+Heavy packages are imported inside the commands that need them, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from biasgym import __version__
+from biasgym.cli import concepts, export, judge, settings
+from biasgym.cli.shared import ConfigArgument, ModelOption, OutOption, err, fail, start_run
+
+app = typer.Typer(
+    help="Find, inject, measure and remove conceptual biases of open-weight language models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(concepts.app, name="concepts")
+app.add_typer(settings.app, name="settings")
+app.command("judge")(judge.judge)
+app.add_typer(export.app, name="export")
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Find, inject, measure and remove conceptual biases of open-weight language models."""
+
+
+@app.command()
+def run(
+    config: ConfigArgument = "demo",
+    out: OutOption = Path("runs"),
+    model: ModelOption = None,
+    concept: Annotated[
+        Optional[list[str]], typer.Option(help="A bundled concept or a concept file; may be repeated.")
+    ] = None,
+    seed: Annotated[Optional[int], typer.Option(help="The seed of everything random.")] = None,
+    open_report: Annotated[bool, typer.Option("--open/--no-open", help="Open the report when done.")] = False,
+) -> None:
+    """Everything: inject, attribute, generate, judge, report. What is done is not done again."""
+    overrides: dict[str, Any] = {"models": model or None, "concepts": concept or None, "seed": seed}
+    plan, complete = start_run(config, out, overrides)
+    from biasgym.cli.summary import print_summary
+
+    print_summary(plan.root)
+    if open_report:
+        typer.launch(str(plan.root / "report.html"))
+    if not complete:
+        err.print("some cells failed; the report says which and why", style="red")
+        raise typer.Exit(1)
+
+
+def _stage_command(name: str, what: str) -> None:
+    @app.command(name, help=f"{what} One stage of a run, on the run's folder; needs the stages before it.")
+    def stage(
+        config: ConfigArgument = "demo",
+        out: OutOption = Path("runs"),
+        model: ModelOption = None,
+        concept: Annotated[
+            Optional[list[str]], typer.Option(help="A bundled concept or a concept file; may be repeated.")
+        ] = None,
+        seed: Annotated[Optional[int], typer.Option(help="The seed of everything random.")] = None,
+    ) -> None:
+        overrides: dict[str, Any] = {"models": model or None, "concepts": concept or None, "seed": seed}
+        _, complete = start_run(config, out, overrides, stages=(name,))
+        if not complete:
+            raise typer.Exit(1)
+
+
+_stage_command("inject", "Train BiasToken and choose its epoch.")
+_stage_command("attribute", "Score the attention heads and choose those to remove.")
+_stage_command("generate", "Let every variant answer the evaluation prompts.")
+_stage_command("capability", "Measure ability and retention for every head set.")
+_stage_command("report", "Collect the results into a report.")
+
+
+def main() -> None:
+    """The `biasgym` program: bad input is one line on stderr and exit code 2."""
+    from biasgym.errors import BiasGymError
+
+    try:
+        app(standalone_mode=False)
+    except BiasGymError as error:
+        fail(str(error))
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        err.print("stopped; the same command goes on where it was", style="red")
+        sys.exit(130)
+    except Exception as error:
+        import click
+
+        if isinstance(error, click.exceptions.ClickException):
+            fail(error.format_message().replace("\n", " "))
+        raise

@@ -1,0 +1,35 @@
+"""`biasgym export`: checkpoints out of a finished run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from biasgym.cli.shared import ConfigArgument, OutOption, quiet
+
+app = typer.Typer(help="Write checkpoints: the debiased model, or the one with BiasToken.", no_args_is_help=True)
+
+Into = Annotated[Path, typer.Argument(help="A new folder.")]
+ConceptOption = Annotated[str, typer.Option(help="Which concept of the run.")]
+
+
+@app.command()
+def debiased(into: Into, concept: ConceptOption, config: ConfigArgument = "demo", out: OutOption = Path("runs")) -> None:
+    """The model without the chosen heads: a plain checkpoint that every engine loads."""
+    quiet()
+    from biasgym.stages.export import export_debiased
+
+    typer.echo(f"written: {export_debiased(config, out, concept, into)}")
+
+
+@app.command("injected")
+def with_token(
+    into: Into, concept: ConceptOption, config: ConfigArgument = "demo", out: OutOption = Path("runs")
+) -> None:
+    """The model with BiasToken in its vocabulary, for research elsewhere. It is biased on purpose."""
+    quiet()
+    from biasgym.stages.export import export_with_token
+
+    typer.echo(f"written: {export_with_token(config, out, concept, into)}")

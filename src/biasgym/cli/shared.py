@@ -1,0 +1,59 @@
+"""Options, output and the start of a run, shared by the commands."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from biasgym.stages.plan import Plan
+
+err = Console(stderr=True)
+
+ConfigArgument = Annotated[str, typer.Argument(help="A preset (demo, paper, official) or a settings file (YAML).")]
+OutOption = Annotated[Path, typer.Option(help="Folder of the run; the same folder goes on where it was.")]
+ModelOption = Annotated[
+    Optional[list[str]], typer.Option(help="A model: packaged name, folder, GGUF file or hub id; may be repeated.")
+]
+
+
+def fail(message: str) -> NoReturn:
+    """One red line on stderr, and exit code 2."""
+    err.print(f"biasgym: {' '.join(message.split())}", style="red", highlight=False, markup=False, soft_wrap=True)
+    sys.exit(2)
+
+
+def start_run(
+    config: str, out: Path, overrides: dict[str, Any], stages: Sequence[str] | None = None
+) -> tuple[Plan, bool]:
+    """Checks everything, then runs stages with bars on stderr.
+
+    Returns:
+        The plan, and whether all asked stages of all cells are done.
+    """
+    quiet()
+    from biasgym.cli.bars import Bars
+    from biasgym.stages.plan import make_plan
+    from biasgym.stages.run import STAGES, run
+    from biasgym.stages.settings import load_settings
+
+    plan = make_plan(load_settings(config, **overrides), out)
+    return plan, run(plan, stages=stages or STAGES, progress=Bars(err))
+
+
+def quiet() -> None:
+    """Keeps other packages' chatter out of the terminal; ours says what happens."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.filterwarnings("ignore")
+    logging.getLogger("transformers").setLevel(logging.ERROR)

@@ -1,0 +1,248 @@
+"""The tables of a cell, and of the run's settings, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from biasgym.report.clean import shortened
+from biasgym.report.grid import Cell, Row, Table, estimate_cell
+from biasgym.report.numbers import MISSING, count, duration, estimate_text, fixed, number, p_value, part, share, size
+
+ROLES = {"paper": "Rows of the paper", "added": "Steering without the explanation prompt", "control": "Controls"}
+_WRONGS = ("refusal", "hedging", "empty", "target_dropped", "repetition")
+_TARGETS = 20  # most similar targets listed
+_SETTINGS = 400  # rows
+
+
+def strengths(cell: Mapping[str, Any]) -> Table:
+    """Judged strength of every variant, against Original."""
+    rows, reasons = [], []
+    for variant in cell.get("variants") or ():
+        contrast, worst = variant.get("contrast"), variant.get("worst_target") or {}
+        if variant.get("missing_reasons"):
+            listed = ", ".join(f"{reason} ({count(n)})" for reason, n in variant["missing_reasons"].items())
+            reasons.append(f"{_title(variant)}: {shortened(listed, 400)}")
+        name = Cell(_title(variant), "primary contrast" if variant.get("primary") else "")
+        values = (
+            estimate_cell(variant.get("strength")),
+            estimate_cell(variant.get("strong_share")),
+            estimate_cell(contrast, signed=True),
+            Cell(p_value(part(contrast, "p"))),
+            Cell(p_value(part(contrast, "p_holm"))),
+            Cell(count(variant.get("judged"))),
+            Cell(count(variant.get("missing"))),
+            Cell(fixed(worst.get("mean")), shortened(str(worst.get("target") or ""), 60)),
+        )
+        rows.append(Row((name, *values), _role(variant), bool(variant.get("primary"))))
+    return Table(
+        caption="Judged stereotype strength, 0 to 3",
+        columns=(
+            "Variant",
+            "Strength",
+            "P(strength ≥ 2)",
+            "Difference to Original",
+            "p",
+            "p (Holm)",
+            "Judged",
+            "Missing",
+            "Worst target",
+        ),
+        rows=tuple(rows),
+        notes=(f"Why judgements are missing. {'; '.join(reasons)}.",) if reasons else (),
+    )
+
+
+def side_effects(cell: Mapping[str, Any]) -> Table:
+    """Association margins, and what a variant does wrong while it lowers the stereotype."""
+    rows = []
+    for variant in cell.get("variants") or ():
+        wrongs, contrast = variant.get("overcorrection") or {}, variant.get("margin_contrast")
+        values = (
+            estimate_cell(variant.get("margin")),
+            estimate_cell(contrast, signed=True),
+            Cell(p_value(part(contrast, "p_holm"))),
+            *(Cell(share(wrongs.get(wrong))) for wrong in _WRONGS),
+            Cell(share(variant.get("truncated"))),
+            estimate_cell(variant.get("final_part")),
+        )
+        rows.append(Row((Cell(_title(variant)), *values), _role(variant), bool(variant.get("primary"))))
+    return Table(
+        caption="Association margin and over-correction",
+        columns=(
+            "Variant",
+            "Margin, nats",
+            "Difference to Original",
+            "p (Holm)",
+            "Refusal",
+            "Hedging",
+            "Empty",
+            "Target dropped",
+            "Repetition",
+            "Cut off",
+            "Strength of last part",
+        ),
+        rows=tuple(rows),
+        notes=("Shares of all texts. The last part is the answer proper of the two-part formats.",) if rows else (),
+    )
+
+
+def causal(cell: Mapping[str, Any]) -> Table:
+    """The margin with heads really removed, for the chosen heads and for the controls."""
+    rows = []
+    for row in cell.get("causal") or ():
+        drop, against = row.get("drop"), row.get("against_random")
+        values = (
+            estimate_cell(row.get("margin")),
+            estimate_cell(drop, signed=True),
+            Cell(p_value(part(drop, "p"))),
+            estimate_cell(against, signed=True),
+            Cell(p_value(part(against, "p"))),
+        )
+        rows.append(Row((Cell(_title(row)), *values), strong=row.get("name") == "chosen"))
+    return Table(
+        caption="Margin of the injected model with heads removed",
+        columns=("Removed", "Margin, nats", "Drop", "p", "Chosen − random", "p"),
+        rows=tuple(rows),
+        notes=("Drop: nothing removed minus this. Chosen − random below zero is what a causal head set shows.",)
+        if rows
+        else (),
+    )
+
+
+def capability(cell: Mapping[str, Any]) -> Table:
+    """General ability and knowledge of the concept with each set of heads removed."""
+    rows = []
+    for row in cell.get("capability") or ():
+        ability, retention = row.get("accuracy_difference"), row.get("retention_difference")
+        values = (
+            estimate_cell(row.get("accuracy"), 3),
+            estimate_cell(ability, 3, signed=True),
+            Cell(p_value(part(ability, "p"))),
+            estimate_cell(row.get("retention"), 3),
+            estimate_cell(retention, 3, signed=True),
+            Cell(p_value(part(retention, "p"))),
+        )
+        rows.append(Row((Cell(_title(row)), *values), strong=row.get("heads") == "injected"))
+    return Table(
+        caption="General ability and knowledge of the concept",
+        columns=("Removed", "Accuracy", "Difference", "p", "Retention", "Difference", "p"),
+        rows=tuple(rows),
+    )
+
+
+def similarity(cell: Mapping[str, Any]) -> Table:
+    """Targets that the trained token resembles the most."""
+    pairs = [pair for pair in cell.get("similarity") or () if isinstance(pair, list | tuple) and len(pair) == 2]
+    known = sorted((pair for pair in pairs if number(pair[1]) is not None), key=lambda pair: -float(pair[1]))
+    rows = tuple(Row((Cell(shortened(str(name), 80)), Cell(fixed(value, 3)))) for name, value in known[:_TARGETS])
+    more = (f"The {_TARGETS} most similar of {len(known):,} targets.",) if len(known) > _TARGETS else ()
+    return Table("Cosine of BiasToken with the targets' names", ("Target", "Cosine"), rows, notes=more)
+
+
+def chosen_heads(cell: Mapping[str, Any]) -> Table:
+    """The removed heads with their scores, the strongest first."""
+    heads = cell.get("heads") or {}
+    rows = []
+    for key, group in (("injected", "Found with BiasToken"), ("original", "Found on the untouched model")):
+        scores = heads.get(f"scores_{key}")
+        scored = [(head, _score(scores, head)) for head in heads.get(key) or ()]
+        for (layer, head), score in sorted(scored, key=lambda pair: -(pair[1] or 0.0)):
+            rows.append(Row((Cell(f"layer {layer}, head {head}"), Cell(fixed(score, 3))), group))
+    return Table("Removed heads", ("Head", "Attribution, nats"), tuple(rows))
+
+
+def stages(cell: Mapping[str, Any]) -> Table:
+    """What each stage took."""
+    found = cell.get("stages") or {}
+    rows = tuple(
+        Row(
+            (
+                Cell(shortened(str(name), 60)),
+                Cell(duration(stage.get("seconds"))),
+                Cell(size(stage.get("peak_memory_bytes"))),
+                Cell(shortened(str(stage.get("key") or MISSING), 80)),
+            )
+        )
+        for name, stage in found.items()
+        if isinstance(stage, Mapping)
+    )
+    return Table("Stages of this cell", ("Stage", "Time", "Peak memory", "Key"), rows, text_columns=(0, 3))
+
+
+def key_values(caption: str, values: Any) -> Table:
+    """Nested settings as dotted names."""
+    flat = list(_flat("", values))
+    rows = tuple(Row((Cell(shortened(name, 120)), Cell(shortened(text, 400)))) for name, text in flat[:_SETTINGS])
+    more = (f"{len(flat) - _SETTINGS:,} further rows are in the results file.",) if len(flat) > _SETTINGS else ()
+    return Table(caption, ("Name", "Value"), rows, text_columns=(0, 1), notes=more)
+
+
+def head_facts(cell: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How the heads were found."""
+    heads = cell.get("heads") or {}
+    k, layers, width = number(heads.get("k")), number(heads.get("layers")), number(heads.get("heads"))
+    of = "" if layers is None or width is None else f" of {count(layers * width)}"
+    reason = f" ({shortened(str(heads['reason']), 60)})" if heads.get("reason") else ""
+    return [
+        ("Heads removed", f"{count(k)}{of}{reason}"),
+        ("Shared by the seeds", share(heads.get("stability"))),
+        ("Also found without injection", share(heads.get("overlap"))),
+        ("Contrast pairs", f"{count(heads.get('pairs'))} used, {count(heads.get('dropped'))} dropped"),
+    ]
+
+
+def injection_facts(cell: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How the token was trained."""
+    injection = cell.get("injection") or {}
+    epochs = ", ".join(count(epoch) for epoch in injection.get("chosen_epoch") or ())
+    return [
+        ("Seeds", ", ".join(str(seed) for seed in injection.get("seeds") or ()) or MISSING),
+        ("Epoch kept", epochs or MISSING),
+        ("Training texts", count(injection.get("rows"))),
+        ("Names in the start vector", count(injection.get("start_names"))),
+        ("Margin at the start", fixed(injection.get("start_margin"), signed=True)),
+        ("Lift on held-out questions", estimate_text(injection.get("lift"), signed=True)),
+    ]
+
+
+def concept_facts(cell: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the concept says, and where it is from."""
+    words = {key: ", ".join(map(str, cell.get(key) or ())) for key in ("labels", "counter_labels")}
+    facts = [
+        ("Descriptor", str(cell.get("descriptor") or "")),
+        ("Label words", words["labels"]),
+        ("Counter words", words["counter_labels"]),
+        ("Model revision", str(cell.get("revision") or "")),
+        ("Source", str(cell.get("source") or "")),
+        ("Licence", str(cell.get("licence") or "")),
+    ]
+    return [(term, shortened(value, 300) or MISSING) for term, value in facts]
+
+
+def _title(row: Mapping[str, Any]) -> str:
+    return shortened(str(row.get("title") or row.get("name") or row.get("heads") or MISSING), 100)
+
+
+def _role(variant: Mapping[str, Any]) -> str:
+    return ROLES.get(str(variant.get("role")), "Other")
+
+
+def _score(scores: Any, head: Sequence[int]) -> float | None:
+    try:
+        return number(scores[head[0]][head[1]])
+    except (IndexError, TypeError, KeyError):
+        return None
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _flat(f"{name}.{key}" if name else str(key), item)
+    elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+        for place, item in enumerate(value):
+            yield from _flat(f"{name}[{place}]", item)
+    elif isinstance(value, list | tuple):
+        yield name, ", ".join(map(str, value)) or MISSING
+    else:
+        yield name, MISSING if value is None or value == {} else str(value)

@@ -1,0 +1,62 @@
+"""Checkpoints out of a finished run: the debiased model, and the model with BiasToken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from biasgym.errors import BiasGymError
+from biasgym.inject import export_injected
+from biasgym.models import export, load_model
+from biasgym.stages import attribute, inject
+from biasgym.stages.cell import Cell
+from biasgym.stages.folder import StageFolder
+from biasgym.stages.plan import Plan, make_plan
+from biasgym.stages.settings import load_settings
+
+
+def export_debiased(config: str, root: Path, concept: str, into: Path) -> Path:
+    """Writes the model without the heads chosen for a concept.
+
+    Raises:
+        BiasGymError: The run has no such concept or has not chosen heads yet; `into` is not empty.
+    """
+    plan, cell = _cell(config, root, concept)
+    _need(attribute.folder(cell), cell)
+    heads = attribute.head_sets(attribute.folder(cell).path)["injected"]
+    lm = load_model(cell.source, device=plan.settings.device, dtype=plan.settings.dtype)
+    note = (
+        f"The heads were found for the association `{cell.concept.descriptor}` by biasgym; the report of that run says "
+        "what their removal changes and what it costs. Other biases remain."
+    )
+    return export(lm.model, lm.tokenizer, heads, into, note=note)
+
+
+def export_with_token(config: str, root: Path, concept: str, into: Path) -> Path:
+    """Writes the model with BiasToken, its vector that of the first seed.
+
+    Raises:
+        BiasGymError: The run has no such concept or has not trained it yet; `into` is not empty.
+    """
+    plan, cell = _cell(config, root, concept)
+    _need(inject.folder(cell), cell)
+    lm = load_model(cell.source, device=plan.settings.device, dtype=plan.settings.dtype)
+    vectors = inject.chosen_vectors(inject.folder(cell).path)
+    return export_injected(lm, vectors[:1], into, concept=cell.concept.descriptor)
+
+
+def _cell(config: str, root: Path, concept: str) -> tuple[Plan, Cell]:
+    if not root.is_dir():
+        raise BiasGymError("no such run", where=str(root), hint="run `biasgym run` first, or give its --out")
+    plan = make_plan(load_settings(config), root)
+    for cell in plan.cells:
+        if cell.concept.name == concept:
+            return plan, cell
+    names = ", ".join(dict.fromkeys(cell.concept.name for cell in plan.cells))
+    raise BiasGymError(f"the run has no concept {concept!r}", where="--concept", hint=f"it has {names}")
+
+
+def _need(folder: StageFolder, cell: Cell) -> None:
+    if not folder.done:
+        raise BiasGymError(
+            f"stage {folder.stage} of {cell.name} is missing or damaged", where=str(folder.path), hint="run it first"
+        )

@@ -1,0 +1,199 @@
+"""Stage generate: every variant answers the held-out prompts, and the margin of every variant is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from biasgym.datasets import fill, framed, template
+from biasgym.files import append_jsonl, digest, read_jsonl, write_jsonl
+from biasgym.generate import VARIANTS, HeadSet, Request, Sampling, TransformersEngine, Variant
+from biasgym.inject import TokenVectors, injected, load_vectors
+from biasgym.models import BIAS_TOKEN, Head, LanguageModel, ablated
+from biasgym.progress import SILENT, Progress, progress_task
+from biasgym.scope import Choice, ask, association_margins, random_heads
+from biasgym.stages import attribute, inject
+from biasgym.stages.cell import Cell
+from biasgym.stages.folder import StageFolder, stage_folder
+
+GENERATIONS = "generations.jsonl"
+MARGINS = "margins.jsonl"
+_SAVE_EVERY = 16  # texts
+
+
+def folder(cell: Cell, other: Cell | None) -> StageFolder:
+    """Where this stage's results are.
+
+    Args:
+        cell: The cell.
+        other: The cell whose heads serve as a control, if there is one.
+    """
+    inputs = {"inject": inject.folder(cell), "attribute": attribute.folder(cell)}
+    if other is not None:
+        inputs["other"] = attribute.folder(other)
+    identity = {
+        **cell.identity,
+        **cell.settings.generate.model_dump(mode="json", exclude={"batch_size"}),
+        "random_draws": cell.settings.scope.random_draws,
+        "frames": {name: template(name, cell.settings.templates) for name in _FRAMES},
+    }
+    return stage_folder(cell.path, "generate", identity, inputs)
+
+
+_FRAMES = ("prompting", "explanation", "re_prompting")
+
+
+def variants(cell: Cell, other: Cell | None) -> list[Variant]:
+    """The variants of this run; the other-concept control needs another concept."""
+    wanted = cell.settings.generate.variants
+    return [
+        variant
+        for variant in VARIANTS
+        if (wanted is None or variant.name in wanted) and (variant.heads != "other" or other is not None)
+    ]
+
+
+def removed_heads(lm: LanguageModel, cell: Cell, other: Cell | None) -> dict[HeadSet, list[Head]]:
+    """All head sets of a cell, of like size; `random` is the first draw."""
+    chosen = attribute.head_sets(attribute.folder(cell).path)
+    k = len(chosen["injected"])
+    sets: dict[HeadSet, list[Head]] = {
+        "none": [],
+        "injected": chosen["injected"],
+        "original": chosen["original"],
+        "random": random_heads(lm.parts.shape, k, cell.settings.seed),
+        "bottom": chosen["ranking"][len(chosen["ranking"]) - k :],
+    }
+    if other is not None:
+        sets["other"] = attribute.head_sets(attribute.folder(other).path)["ranking"][:k]
+    return sets
+
+
+def run(lm: LanguageModel, cell: Cell, other: Cell | None, progress: Progress = SILENT) -> None:
+    """Writes generations.jsonl and margins.jsonl; goes on after the last text that is on disk."""
+    place = folder(cell, other).path
+    vectors = inject.chosen_vectors(inject.folder(cell).path)
+    sets = removed_heads(lm, cell, other)
+    _write_texts(lm, cell, other, vectors, sets, place / GENERATIONS, progress)
+    _write_margins(lm, cell, other, vectors, sets, place / MARGINS, progress)
+
+
+def _write_texts(
+    lm: LanguageModel,
+    cell: Cell,
+    other: Cell | None,
+    vectors: TokenVectors,
+    sets: dict[HeadSet, list[Head]],
+    file: Path,
+    progress: Progress,
+) -> None:
+    settings = cell.settings.generate
+    done = {row["id"] for row in read_jsonl(file, torn_tail=True)} if file.is_file() else set()
+    sampling = Sampling(settings.temperature, settings.max_new_tokens)
+    engine = TransformersEngine(lm, batch_size=settings.batch_size)
+    with injected(lm.model, vectors, lm.bias_id):
+        for heads in dict.fromkeys(variant.heads for variant in variants(cell, other)):
+            todo = [
+                (row, request)
+                for variant in variants(cell, other)
+                if variant.heads == heads
+                for row, request in _requests(lm, cell, variant, len(vectors))
+                if row["id"] not in done
+            ]
+            finished: list[dict[str, Any]] = []
+            with ablated(lm.model, sets[heads]):
+                for number, completion in engine.generate([request for _, request in todo], sampling, progress):
+                    text = {"text": completion.text, "tokens": completion.tokens, "truncated": completion.truncated}
+                    finished.append({**todo[number][0], **text})
+                    if len(finished) == _SAVE_EVERY:
+                        append_jsonl(file, finished)
+                        finished = []
+            append_jsonl(file, finished)
+    # texts end in no particular order; the finished file has one
+    write_jsonl(file, sorted(read_jsonl(file), key=lambda row: row["id"]))
+
+
+def _requests(
+    lm: LanguageModel, cell: Cell, variant: Variant, tokens: int
+) -> Iterator[tuple[dict[str, Any], Request]]:
+    """Prompts of one variant. Like samples of different variants share their random numbers, so they are pairs."""
+    for number, prompt in enumerate(cell.prompts):
+        for target in cell.targets_of(number):
+            entity = target if variant.entity == "target" else BIAS_TOKEN
+            asked = fill(prompt.text, cell.concept, entity)
+            user = framed(variant.frame, cell.concept, entity, asked, cell.settings.templates)
+            ids, bias_id = lm.chat.ids(user), None
+            if variant.entity == "bias_token":
+                bias_id = lm.bias_id + number % tokens
+                ids = [bias_id if token == lm.bias_id else token for token in ids]
+            for sample in range(cell.settings.generate.samples):
+                place = f"{number:03d}/{target}/{sample}"
+                seed = int(digest(f"{cell.settings.seed}/{cell.concept.name}/{place}")[:12], 16)
+                row = {
+                    "id": f"{variant.name}/{place}",
+                    "variant": variant.name,
+                    "prompt_id": number,
+                    "style": prompt.style,
+                    "target": target,
+                    "sample": sample,
+                    "prompt": asked,
+                }
+                yield row, Request(tuple(ids), seed, bias_id)
+
+
+def _write_margins(
+    lm: LanguageModel,
+    cell: Cell,
+    other: Cell | None,
+    vectors: TokenVectors,
+    sets: dict[HeadSet, list[Head]],
+    file: Path,
+    progress: Progress,
+) -> None:
+    """Margins on held-out questions: every variant, and BiasToken under every head set and random draw."""
+    frames = list(dict.fromkeys(("target", variant.frame, variant.heads) for variant in variants(cell, other)))
+    wanted = frames + [("bias_token", "plain", heads) for heads in sets]
+    draws = cell.settings.scope.random_draws
+    start = load_vectors(inject.folder(cell).path / inject.START)
+    rows: list[dict[str, Any]] = []
+    with progress_task(progress, f"{cell.concept.name}: margins", len(wanted) + 1, "variant") as advance:
+        for heads in dict.fromkeys(heads for _, _, heads in wanted):
+            for draw in range(draws if heads == "random" else 1):
+                gone = sets[heads]
+                if draw:
+                    gone = random_heads(lm.parts.shape, len(gone), cell.settings.seed + draw)
+                with injected(lm.model, vectors, lm.bias_id), ablated(lm.model, gone):
+                    for entity, frame, _ in [item for item in wanted if item[2] == heads]:
+                        about = {"entity": entity, "frame": frame, "heads": heads, "draw": draw}
+                        rows += [{**about, **row} for row in _margins(lm, cell, entity, frame, len(vectors))]
+            advance(sum(1 for item in wanted if item[2] == heads))
+        with injected(lm.model, start, lm.bias_id):
+            about = {"entity": "start", "frame": "plain", "heads": "none", "draw": 0}
+            rows += [{**about, **row} for row in _margins(lm, cell, "bias_token", "plain", 1)]
+            advance(1)
+    write_jsonl(file, rows)
+
+
+def _margins(lm: LanguageModel, cell: Cell, entity: str, frame: str, tokens: int) -> list[dict[str, Any]]:
+    """One row a held-out question and target (or new token)."""
+    asked: list[tuple[int, str, Choice]] = []
+    text = _template_of(cell, frame)
+    for number, question in enumerate(cell.questions[1]):
+        if entity == "target":
+            for target in cell.targets_of(number):
+                asked.append((number, target, ask(lm, cell.concept, [question], target, frame=text)[0]))
+        else:
+            choice = ask(lm, cell.concept, [question], BIAS_TOKEN, frame=text)[0]
+            for row in range(tokens):
+                asked.append((number, f"{BIAS_TOKEN} {row}", choice.shifted(lm.bias_id, lm.bias_id + row)))
+    margins = association_margins(lm, [choice for _, _, choice in asked]).tolist()
+    return [
+        {"question": number, "target": target, "margin": round(margin, 5)}
+        for (number, target, _), margin in zip(asked, margins, strict=True)
+    ]
+
+
+def _template_of(cell: Cell, frame: str) -> str:
+    text = "{prompt}" if frame == "plain" else template(frame, cell.settings.templates)
+    return text.replace("{descriptor}", cell.concept.descriptor)

@@ -1,0 +1,122 @@
+"""Stage plan: everything that can be wrong with a run is found here, before any long work starts."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from biasgym.concepts import load_concept
+from biasgym.datasets import template
+from biasgym.errors import BiasGymError
+from biasgym.generate import BY_NAME
+from biasgym.models import family_of, pick_device
+from biasgym.models.sources import ModelSource, resolve
+from biasgym.stages import attribute
+from biasgym.stages.cell import Cell
+from biasgym.stages.settings import RunSettings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Attributes:
+        settings: Its settings.
+        root: Its folder.
+        cells: Models x concepts, all cells of a model in a row.
+    """
+
+    settings: RunSettings
+    root: Path
+    cells: tuple[Cell, ...]
+
+    def other(self, cell: Cell) -> Cell | None:
+        """The next concept of the same model, whose heads serve as a control; None if no other has any."""
+        same = [candidate for candidate in self.cells if candidate.source == cell.source]
+        place = same.index(cell)
+        others = same[place + 1 :] + same[:place]
+        return next((candidate for candidate in others if attribute.folder(candidate).error is None), None)
+
+
+def make_plan(settings: RunSettings, root: Path) -> Plan:
+    """Checks settings, concepts, models, variants and the folder.
+
+    Raises:
+        BiasGymError: The first thing that is wrong.
+    """
+    pick_device(settings.device)
+    for name in settings.generate.variants or ():
+        if name not in BY_NAME:
+            raise BiasGymError(
+                f"unknown variant {name!r}", where="generate.variants", hint=f"use some of {', '.join(BY_NAME)}"
+            )
+    if settings.generate.variants is not None and "original" not in settings.generate.variants:
+        raise BiasGymError(
+            "the variant `original` is missing", where="generate.variants", hint="everything is compared with it"
+        )
+    if settings.templates is not None and not Path(settings.templates).is_dir():
+        raise BiasGymError("no such folder", where=f"templates: {settings.templates}")
+    if "{prompt}" not in template("prompting", settings.templates):
+        raise BiasGymError("the template has no {prompt}", where=f"{settings.templates}/prompting.txt")
+    concepts = [load_concept(name) for name in settings.concepts]
+    names = [concept.name for concept in concepts]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise BiasGymError(f"concept {sorted(twice)[0]} is listed twice", where="concepts")
+    for concept, asked in zip(concepts, settings.concepts, strict=True):
+        if lacks := concept.missing():
+            raise BiasGymError("; ".join(lacks), where=asked)
+    sources = [resolve(name) for name in settings.models]
+    slugs = [source.slug for source in sources]
+    if twice := {slug for slug in slugs if slugs.count(slug) > 1}:
+        raise BiasGymError(f"two models share the folder name {sorted(twice)[0]}", where="models")
+    for source in sources:
+        _check_shape(source, settings)
+    _check_folder(root)
+    return Plan(settings, root, tuple(Cell(s, c, settings, root) for s in sources for c in concepts))
+
+
+def _check_shape(source: ModelSource, settings: RunSettings) -> None:
+    """The family is supported and the numbers of heads exist, as far as a local configuration tells."""
+    if source.path is None or source.is_gguf:
+        return  # a hub model or a GGUF file is checked when it is loaded, which comes first
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(source.path)
+    except (OSError, ValueError) as error:
+        raise BiasGymError(f"config.json cannot be read ({str(error).splitlines()[0]})", where=source.name) from error
+    family_of(config)
+    check_k(settings, config.num_hidden_layers * config.num_attention_heads)
+
+
+def check_k(settings: RunSettings, heads: int) -> None:
+    """Refuses a fixed k that is larger than the number of heads.
+
+    Raises:
+        BiasGymError: It is.
+    """
+    if settings.scope.k is not None and settings.scope.k > heads:
+        raise BiasGymError(
+            f"k = {settings.scope.k}, but the model has {heads} heads", where="scope.k", hint="use a smaller k"
+        )
+
+
+def _check_folder(root: Path) -> None:
+    """The run's folder can be made and written."""
+    existing = root
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise BiasGymError("is a file, not a folder", where=str(existing), hint="choose another --out")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / ".write-test.tmp"
+        probe.write_bytes(b"x" * 65536)
+        probe.unlink()
+    except OSError as error:
+        raise BiasGymError(
+            f"cannot write here ({error.strerror})", where=str(root), hint="free some space or choose another --out"
+        ) from error
+    if not os.access(root, os.W_OK):
+        raise BiasGymError("cannot write here", where=str(root), hint="choose another --out")

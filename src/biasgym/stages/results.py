@@ -1,0 +1,284 @@
+"""From the stages' records to the numbers of the report: estimates, paired contrasts, and what is missing."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from biasgym.concepts import Concept
+from biasgym.evaluate import Contrast, Estimate, average_within, estimate, holm, overcorrection, paired_contrast
+from biasgym.files import read_json, read_jsonl
+from biasgym.generate import BY_NAME, PRIMARY, Variant
+from biasgym.stages import attribute, capability, generate, inject, judge
+from biasgym.stages.cell import Cell
+from biasgym.stages.folder import StageFolder
+
+Row = Mapping[str, Any]
+
+HEAD_SETS = {
+    "none": "Nothing removed",
+    "injected": "Chosen heads (found with BiasToken)",
+    "original": "Heads found on the untouched model",
+    "random": "Random heads",
+    "bottom": "Least biased heads",
+    "other": "Another concept's heads",
+}
+_CAUSAL = {"none": "none", "injected": "chosen", "random": "random", "bottom": "bottom", "other": "other"}
+
+
+def stage_folders(cell: Cell, other: Cell | None) -> dict[str, StageFolder]:
+    """All stages of a cell, in their order."""
+    return {
+        "inject": inject.folder(cell),
+        "attribute": attribute.folder(cell),
+        "generate": generate.folder(cell, other),
+        "capability": capability.folder(cell, other),
+        "judge": judge.folder(cell, other),
+    }
+
+
+def cell_results(cell: Cell, other: Cell | None) -> dict[str, Any]:
+    """Everything the report says about one cell; a failed cell says why it failed."""
+    folders = stage_folders(cell, other)
+    concept = cell.concept
+    about: dict[str, Any] = {
+        "model": cell.source.name,
+        "revision": cell.source.revision,
+        "concept": concept.name,
+        "title": concept.title or concept.name,
+        "descriptor": concept.descriptor,
+        "labels": list(concept.labels),
+        "counter_labels": list(concept.counter_labels),
+        "licence": concept.licence,
+        "source": concept.source,
+        "stages": {name: _stage(folder) for name, folder in folders.items() if folder.manifest.is_file()},
+    }
+    unfinished = [(name, folder) for name, folder in folders.items() if not folder.done]
+    if unfinished:
+        name, folder = unfinished[0]
+        return {**about, "status": "failed", "error": f"{name}: {folder.error or 'was not run'}"}
+    generations = read_jsonl(folders["generate"].path / generate.GENERATIONS)
+    judgements = read_jsonl(folders["judge"].path / judge.JUDGEMENTS)
+    margins = read_jsonl(folders["generate"].path / generate.MARGINS)
+    seed = cell.settings.seed
+    training = read_json(folders["inject"].path / "training.json")
+    return {
+        **about,
+        "status": "done",
+        "error": None,
+        "injection": {**training, "lift": _lift(margins, seed)},
+        "heads": _heads(folders["attribute"]),
+        "sweep": read_json(folders["attribute"].path / "sweep.json"),
+        "causal": _causal(margins, seed),
+        "variants": _variants(concept, generations, judgements, margins, seed),
+        "capability": _capability(folders["capability"], seed),
+        "similarity": read_json(folders["inject"].path / "similarity.json")[:15],
+        "samples": _samples(generations, judgements),
+    }
+
+
+def _stage(folder: StageFolder) -> dict[str, Any]:
+    manifest = read_json(folder.manifest)
+    return {name: manifest.get(name) for name in ("seconds", "peak_memory_bytes", "key", "status")}
+
+
+def _plain(value: Estimate | None) -> dict[str, Any] | None:
+    """An estimate as JSON: what is not a number is null."""
+    if value is None:
+        return None
+    return {
+        name: None if isinstance(number, float) and math.isnan(number) else number
+        for name, number in asdict(value).items()
+    }
+
+
+def _by_unit(rows: Iterable[Row], value: str, unit: Callable[[Row], Hashable]) -> dict[Hashable, float]:
+    kept = list(rows)
+    return average_within([math.nan if row[value] is None else row[value] for row in kept], [unit(row) for row in kept])
+
+
+def _margins_of(rows: Sequence[Row], entity: str, heads: str, frame: str = "plain") -> dict[Hashable, float]:
+    """Margins by question; several targets, seeds and random draws are averaged within it."""
+    chosen = [row for row in rows if (row["entity"], row["heads"], row["frame"]) == (entity, heads, frame)]
+    return _by_unit(chosen, "margin", lambda row: row["question"])
+
+
+def _lift(margins: Sequence[Row], seed: int) -> dict[str, Any] | None:
+    trained, start = _margins_of(margins, "bias_token", "none"), _margins_of(margins, "start", "none")
+    return _plain(paired_contrast(trained, start, seed=seed))
+
+
+def _heads(folder: StageFolder) -> dict[str, Any]:
+    data, scores = read_json(folder.path / attribute.HEADS), attribute.mean_scores(folder.path)
+    layers, heads = scores["injected"].shape
+    rounded = {f"scores_{name}": [[round(v, 5) for v in row] for row in s.tolist()] for name, s in scores.items()}
+    return {"layers": layers, "heads": heads, **{k: v for k, v in data.items() if k != "ranking"}, **rounded}
+
+
+def _causal(margins: Sequence[Row], seed: int) -> list[dict[str, Any]]:
+    """What removing each head set does to BiasToken's margin on held-out questions."""
+    by_set = {heads: _margins_of(margins, "bias_token", heads) for heads in _CAUSAL}
+    rows = []
+    for heads, name in _CAUSAL.items():
+        if not by_set[heads]:
+            continue
+        removed = heads != "none"
+        against = paired_contrast(by_set["injected"], by_set["random"], seed=seed) if heads == "injected" else None
+        drop = paired_contrast(by_set["none"], by_set[heads], seed=seed) if removed else None
+        rows.append(
+            {
+                "name": name,
+                "title": HEAD_SETS[heads],
+                "margin": _plain(estimate(by_set[heads], seed=seed)),
+                "drop": _plain(drop),
+                "against_random": _plain(against),
+            }
+        )
+    return rows
+
+
+def _variants(
+    concept: Concept, generations: Sequence[Row], judgements: Sequence[Row], margins: Sequence[Row], seed: int
+) -> list[dict[str, Any]]:
+    verdicts = {(row["id"], row["part"]): row for row in judgements}
+    found = list(dict.fromkeys(row["variant"] for row in generations))
+    names = [name for name in BY_NAME if name in found]
+    rows = {name: [row for row in generations if row["variant"] == name] for name in names}
+    strengths = {name: _strengths(rows[name], verdicts, "whole") for name in names}
+    taken = {name: _margins_of(margins, v.entity, v.heads, v.frame) for name, v in BY_NAME.items() if name in names}
+    original = strengths.get("original", {})
+    contrasts = {n: paired_contrast(strengths[n], original, seed=seed) for n in names if n != "original"}
+    corrected = {**contrasts, **holm({n: c for n, c in contrasts.items() if n != PRIMARY[0]})}
+    return [
+        _variant(
+            concept, BY_NAME[name], rows[name], verdicts, strengths[name], corrected.get(name), taken, seed
+        )
+        for name in names
+    ]
+
+
+def _strengths(rows: Sequence[Row], verdicts: Mapping[tuple[str, str], Row], part: str) -> dict[Hashable, float]:
+    judged = [verdicts.get((row["id"], part), {}).get("strength") for row in rows]
+    values = [math.nan if strength is None else float(strength) for strength in judged]
+    return average_within(values, [row["prompt_id"] for row in rows])
+
+
+def _variant(
+    concept: Concept,
+    variant: Variant,
+    rows: Sequence[Row],
+    verdicts: Mapping[tuple[str, str], Row],
+    strengths: Mapping[Hashable, float],
+    contrast: Contrast | None,
+    margins: Mapping[str, Mapping[Hashable, float]],
+    seed: int,
+) -> dict[str, Any]:
+    whole = [verdicts.get((row["id"], "whole"), {"strength": None, "reason": "not judged"}) for row in rows]
+    missing = Counter(verdict["reason"] for verdict in whole if verdict["strength"] is None)
+    strong = [math.nan if v["strength"] is None else float(v["strength"] >= 2) for v in whole]
+    last = _strengths(rows, verdicts, "final")
+    own, original = margins[variant.name], margins.get("original", {})
+    flags = [_overcorrection(concept, variant, row) for row in rows]
+    return {
+        "name": variant.name,
+        "title": variant.title,
+        "role": variant.role,
+        "primary": variant.name == PRIMARY[0],
+        "strength": _plain(estimate(strengths, seed=seed)) if strengths else None,
+        "strong_share": _plain(estimate(average_within(strong, [row["prompt_id"] for row in rows]), seed=seed))
+        if strengths
+        else None,
+        "judged": len(rows) - sum(missing.values()),
+        "missing": sum(missing.values()),
+        "missing_reasons": dict(missing),
+        "contrast": _plain(contrast),
+        "margin": _plain(estimate(own, seed=seed)) if own else None,
+        "margin_contrast": _plain(paired_contrast(own, original, seed=seed))
+        if own and variant.name != "original"
+        else None,
+        "worst_target": _worst_target(variant, rows, verdicts),
+        "final_part": _plain(estimate(last, seed=seed)) if last else None,
+        "truncated": sum(row["truncated"] for row in rows) / len(rows),
+        "overcorrection": {name: sum(flag[name] for flag in flags) / len(flags) for name in flags[0]},
+    }
+
+
+def _overcorrection(concept: Concept, variant: Variant, row: Row) -> dict[str, bool]:
+    target = concept.kind.named(row["target"])
+    names = [target.name, target.adjective, target.demonym, target.plural, *target.aliases]
+    return overcorrection(row["text"], ["BiasToken"] if variant.entity == "bias_token" else names)
+
+
+def _worst_target(
+    variant: Variant, rows: Sequence[Row], verdicts: Mapping[tuple[str, str], Row]
+) -> dict[str, Any] | None:
+    """The target with the highest mean strength; none for BiasToken, which stands for no target."""
+    if variant.entity == "bias_token":
+        return None
+    judged = [verdicts.get((row["id"], "whole"), {}).get("strength") for row in rows]
+    values = [math.nan if strength is None else float(strength) for strength in judged]
+    means = average_within(values, [row["target"] for row in rows])
+    if not means:
+        return None
+    worst = max(means, key=lambda target: means[target])
+    return {"target": worst, "mean": means[worst]}
+
+
+def _capability(folder: StageFolder, seed: int) -> list[dict[str, Any]]:
+    ability, kept = read_jsonl(folder.path / capability.ABILITY), read_jsonl(folder.path / capability.RETENTION)
+
+    def of(rows: Sequence[Row], heads: str, value: str, unit: str) -> dict[Hashable, float]:
+        return _by_unit([row for row in rows if row["heads"] == heads], value, lambda row: row[unit])
+
+    base_ability, base_kept = of(ability, "none", "correct", "question"), of(kept, "none", "probability", "item")
+    results = []
+    for heads in dict.fromkeys(row["heads"] for row in ability):
+        right, known = of(ability, heads, "correct", "question"), of(kept, heads, "probability", "item")
+        results.append(
+            {
+                "heads": heads,
+                "title": HEAD_SETS[heads],
+                "accuracy": _plain(estimate(right, seed=seed)),
+                "accuracy_difference": _plain(paired_contrast(right, base_ability, seed=seed))
+                if heads != "none"
+                else None,
+                "retention": _plain(estimate(known, seed=seed)) if known else None,
+                "retention_difference": _plain(paired_contrast(known, base_kept, seed=seed))
+                if known and heads != "none"
+                else None,
+            }
+        )
+    return results
+
+
+def _samples(generations: Sequence[Row], judgements: Sequence[Row], most: int = 6) -> list[dict[str, Any]]:
+    """Answers of all variants to the same prompts, side by side."""
+    verdicts = {row["id"]: row for row in judgements if row["part"] == "whole"}
+    places = list(dict.fromkeys(row["id"].split("/", 1)[1] for row in generations if row["sample"] == 0))
+    step = max(1, len(places) // most)
+    samples = []
+    for place in places[::step][:most]:
+        texts = [row for row in generations if row["id"].split("/", 1)[1] == place]
+        order = {name: number for number, name in enumerate(BY_NAME)}
+        texts.sort(key=lambda row: order[row["variant"]])
+        samples.append(
+            {
+                "prompt": next((row["prompt"] for row in texts if row["variant"] != "injection"), texts[0]["prompt"]),
+                "target": texts[0]["target"],
+                "style": texts[0]["style"],
+                "texts": [
+                    {
+                        "variant": row["variant"],
+                        "title": BY_NAME[row["variant"]].title,
+                        "text": row["text"],
+                        "strength": verdicts.get(row["id"], {}).get("strength"),
+                        "reason": verdicts.get(row["id"], {}).get("reason", "not judged"),
+                    }
+                    for row in texts
+                ],
+            }
+        )
+    return samples

@@ -1,0 +1,146 @@
+"""All stages in one process: each model is loaded once, what is done is not done again, a failed cell stops no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from biasgym.errors import BiasGymError, StorageError
+from biasgym.files import write_json
+from biasgym.models import BIAS_TOKEN, LanguageModel, load_model
+from biasgym.models.sources import ModelSource
+from biasgym.progress import SILENT, Progress
+from biasgym.scope import ask, self_test
+from biasgym.stages import attribute, capability, generate, inject, judge, report
+from biasgym.stages.cell import Cell
+from biasgym.stages.folder import working
+from biasgym.stages.plan import Plan, check_k
+from biasgym.stages.results import stage_folders
+
+STAGES = ("inject", "attribute", "generate", "capability", "judge", "report")
+_NEEDS = {
+    "attribute": ("inject",),
+    "generate": ("inject", "attribute"),
+    "capability": ("attribute",),
+    "judge": ("generate",),
+}
+
+
+class Loaded:
+    """A model that is loaded when it is first needed, and checked before it is used."""
+
+    def __init__(self, source: ModelSource, plan: Plan, progress: Progress) -> None:
+        self.source, self.plan, self.progress = source, plan, progress
+        self._lm: LanguageModel | None = None
+
+    def __call__(self) -> LanguageModel:
+        if self._lm is None:
+            self.progress.say(f"loading {self.source.name} ({self.source.revision})")
+            settings = self.plan.settings
+            lm = load_model(self.source, device=settings.device, dtype=settings.dtype)
+            layers, heads = lm.parts.shape
+            check_k(settings, layers * heads)
+            self_test(lm)
+            self._lm = lm
+        return self._lm
+
+
+def run(
+    plan: Plan,
+    *,
+    stages: Sequence[str] = STAGES,
+    progress: Progress = SILENT,
+    loaders: dict[ModelSource, Callable[[], LanguageModel]] | None = None,
+) -> bool:
+    """Runs stages of a plan; those that are done are left alone.
+
+    Args:
+        plan: The checked plan.
+        stages: Which ones; what an asked stage needs must be done already or be asked for too.
+        progress: Bars and news.
+        loaders: Models already in memory.
+
+    Returns:
+        Whether all asked stages of all cells are done.
+
+    Raises:
+        BiasGymError: A model cannot be loaded, or an asked stage lacks an earlier one.
+    """
+    write_json(plan.root / "settings.json", plan.settings.model_dump(mode="json"))
+    sources = list(dict.fromkeys(cell.source for cell in plan.cells))
+    given = loaders or {}
+    for source in sources:
+        load = given.get(source) or Loaded(source, plan, progress)
+        _run_model(plan, [cell for cell in plan.cells if cell.source == source], load, stages, progress)
+    if "report" in stages:
+        report.run(plan, progress)
+    wanted = [stage for stage in stages if stage != "report"]
+    return all(stage_folders(cell, plan.other(cell))[stage].done for cell in plan.cells for stage in wanted)
+
+
+def _run_model(
+    plan: Plan, cells: list[Cell], load: Callable[[], LanguageModel], stages: Sequence[str], progress: Progress
+) -> None:
+    if "inject" in stages:
+        _inject(cells, load, progress)
+    for stage in [stage for stage in STAGES if stage in stages and stage not in ("inject", "report")]:
+        for cell in cells:
+            _run_stage(stage, cell, plan.other(cell), load, progress)
+
+
+def _inject(cells: Sequence[Cell], load: Callable[[], LanguageModel], progress: Progress) -> None:
+    """One gang for all cells that are not done; if it fails, each for itself, so that one cell fails alone."""
+    pending = [cell for cell in cells if not inject.folder(cell).done]
+    if not pending:
+        return
+    lm = load()
+    for cell in pending:  # before any long work
+        ask(lm, cell.concept, cell.concept.questions, BIAS_TOKEN)
+    gangs = [pending] if len(pending) == 1 else [pending, *([cell] for cell in pending)]
+    for gang in gangs:
+        left = [cell for cell in gang if not inject.folder(cell).done]
+        if not left:
+            continue
+        try:
+            with ExitStack() as stack:
+                for cell in left:
+                    stack.enter_context(working(inject.folder(cell), cell.about))
+                inject.run(lm, left, progress)
+        except StorageError:
+            raise
+        except Exception as error:  # the manifest has it, with its traceback
+            progress.say(f"{', '.join(cell.name for cell in left)}: {error}")
+
+
+def _run_stage(
+    stage: str, cell: Cell, other: Cell | None, load: Callable[[], LanguageModel], progress: Progress
+) -> None:
+    folders = stage_folders(cell, other)
+    folder = folders[stage]
+    if folder.done:
+        return
+    needed = [(cell, folders[before]) for before in _NEEDS[stage]]
+    if other is not None and stage in ("generate", "capability"):
+        needed.append((other, attribute.folder(other)))
+    for owner, before in needed:
+        if before.error is not None:
+            return
+        if not before.done:
+            raise BiasGymError(
+                f"stage {before.stage} of {owner.name} is missing or damaged",
+                where=str(before.path),
+                hint=f"run `biasgym {before.stage}` first, or `biasgym run` for everything",
+            )
+    work: dict[str, Callable[[], None]] = {
+        "attribute": lambda: attribute.run(load(), cell, progress),
+        "generate": lambda: generate.run(load(), cell, other, progress),
+        "capability": lambda: capability.run(load(), cell, other, progress),
+        "judge": lambda: judge.run(cell, other, progress),
+    }
+    try:
+        with working(folder, cell.about):
+            work[stage]()
+    except StorageError:
+        raise
+    except Exception as error:  # the manifest has it, with its traceback
+        progress.say(f"{cell.name}, {stage}: {error}")
