@@ -7,8 +7,8 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no unit test may reach for the network
 
 import pytest
-import tiny
 
+import tiny
 from biasgym.concepts import Concept
 from biasgym.models import LanguageModel
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
-import tiny
 import torch
 from torch import Tensor
 
+import tiny
 from biasgym.errors import BiasGymError
 from biasgym.inject import injected
 from biasgym.models import LanguageModel, ablated, families

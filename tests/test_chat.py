@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
-import tiny
 
+import tiny
 from biasgym.models import BIAS_TOKEN, ChatFormat
 from biasgym.models.load import with_bias_token
 
@@ -67,7 +67,8 @@ def test_tokens(style: str) -> None:
     assert chat.tokenizer.decode(ids) == chat.prompt("Is it late?", answer="It is")
     names = chat.tokenizer.convert_ids_to_tokens(ids)
     assert names.count(bos) == (1 if bos else 0)
-    assert [name in names for name in specials] == [True] * len(specials)
+    for name in specials:
+        assert names.count(name) == RENDERED[style].count(name)
     if bos:
         assert chat.tokenizer(bos)["input_ids"][:2] == [ids[0]] * 2  # the tokenizer alone would have doubled it
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import yaml
 
+import tiny
 from biasgym.concepts import Concept, bundled_names, load_concept, load_target_kind
 from biasgym.concepts.targets import bundled_kinds
 from biasgym.errors import BiasGymError

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 
+import tiny
 from biasgym.errors import BiasGymError
 from biasgym.files import (
     append_jsonl,

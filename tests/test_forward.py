@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import tiny
 import torch
 from torch import Tensor
 
+import tiny
 from biasgym.models import LanguageModel
 from biasgym.models.forward import answer_log_probs, common_prefix, last_logits, length_batches
 

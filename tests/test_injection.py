@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import tiny
 from biasgym.concepts import Concept, Target, TargetKind
 from biasgym.errors import BiasGymError
 from biasgym.inject import (
@@ -366,9 +366,8 @@ def test_unreadable_vectors(tmp_path: Path) -> None:
 def test_vectors_that_do_not_fit(llama: LanguageModel, tmp_path: Path, tensor: Tensor, says: str) -> None:
     good = torch.zeros(1, 32)
     for vectors in (TokenVectors(tensor, good), TokenVectors(good, tensor)):
-        with pytest.raises(BiasGymError, match=says):
-            with injected(llama.model, vectors, llama.bias_id):
-                pass
+        with pytest.raises(BiasGymError, match=says), injected(llama.model, vectors, llama.bias_id):
+            pass
         with pytest.raises(BiasGymError, match=says):
             export_injected(llama, vectors, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

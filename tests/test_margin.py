@@ -6,10 +6,10 @@ import math
 from dataclasses import replace
 
 import pytest
-import tiny
 import torch
 from torch import Tensor
 
+import tiny
 from biasgym.concepts import Concept, ContrastQuestion
 from biasgym.errors import BiasGymError
 from biasgym.inject import injected

@@ -113,8 +113,8 @@ MISTRAL = """
 
 # style -> template, beginning of text, end of text, other special tokens
 STYLES: dict[str, tuple[str, str | None, str, tuple[str, ...]]] = {
-    "chatml": (CHATML, None, "<|im_end|>", ("<|im_start|>",)),
-    "qwen3": (QWEN3, None, "<|im_end|>", ("<|im_start|>", "<think>", "</think>")),
+    "chatml": (CHATML, None, "<|im_end|>", ("<|endoftext|>", "<|im_start|>")),
+    "qwen3": (QWEN3, None, "<|im_end|>", ("<|endoftext|>", "<|im_start|>", "<think>", "</think>")),
     "llama3": (LLAMA3, "<|begin|>", "<|eot_id|>", ("<|start_header_id|>", "<|end_header_id|>")),
     "gemma": (GEMMA, "<bos>", "<eos>", ("<start_of_turn>", "<end_of_turn>")),
     "mistral": (MISTRAL, "<s>", "</s>", ()),

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
 import typer
 
 from biasgym import __version__
 from biasgym.cli import concepts, export, judge, settings
 from biasgym.cli.shared import ConfigArgument, ModelOption, OutOption, err, fail, start_run
+
+if TYPE_CHECKING:
+    from biasgym.stages.plan import Plan
 
 app = typer.Typer(
     help="Find, inject, measure and remove conceptual biases of open-weight language models.",
@@ -62,8 +65,18 @@ def run(
     if open_report:
         typer.launch(str(plan.root / "report.html"))
     if not complete:
-        err.print("some cells failed; the report says which and why", style="red")
-        raise typer.Exit(1)
+        _say_failed(plan)
+
+
+def _say_failed(plan: Plan) -> NoReturn:
+    from biasgym.stages.results import stage_folders
+
+    for cell in plan.cells:
+        errors = {name: folder.error for name, folder in stage_folders(cell, plan.other(cell)).items()}
+        for name, error in errors.items():
+            if error is not None:
+                err.print(f"failed: {cell.name}, {name}: {error}", style="red", markup=False, soft_wrap=True)
+    raise typer.Exit(1)
 
 
 def _stage_command(name: str, what: str) -> None:
@@ -78,9 +91,9 @@ def _stage_command(name: str, what: str) -> None:
         seed: Annotated[Optional[int], typer.Option(help="The seed of everything random.")] = None,
     ) -> None:
         overrides: dict[str, Any] = {"models": model or None, "concepts": concept or None, "seed": seed}
-        _, complete = start_run(config, out, overrides, stages=(name,))
+        plan, complete = start_run(config, out, overrides, stages=(name,))
         if not complete:
-            raise typer.Exit(1)
+            _say_failed(plan)
 
 
 _stage_command("inject", "Train BiasToken and choose its epoch.")
@@ -106,8 +119,7 @@ def main() -> None:
         err.print("stopped; the same command goes on where it was", style="red")
         sys.exit(130)
     except Exception as error:
-        import click
-
-        if isinstance(error, click.exceptions.ClickException):
-            fail(error.format_message().replace("\n", " "))
-        raise
+        usage = getattr(error, "format_message", None)  # typer's own class for a wrong option or argument is private
+        if usage is None:
+            raise
+        fail(usage())

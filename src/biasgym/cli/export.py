@@ -16,7 +16,9 @@ ConceptOption = Annotated[str, typer.Option(help="Which concept of the run.")]
 
 
 @app.command()
-def debiased(into: Into, concept: ConceptOption, config: ConfigArgument = "demo", out: OutOption = Path("runs")) -> None:
+def debiased(
+    into: Into, concept: ConceptOption, config: ConfigArgument = "demo", out: OutOption = Path("runs")
+) -> None:
     """The model without the chosen heads: a plain checkpoint that every engine loads."""
     quiet()
     from biasgym.stages.export import export_debiased

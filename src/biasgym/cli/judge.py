@@ -12,7 +12,9 @@ from biasgym.cli.shared import ConfigArgument, ModelOption, quiet, start_run
 
 def judge(
     config: ConfigArgument = "demo",
-    out: Annotated[Path, typer.Option(help="Folder of the run, or with --in the file to write (JSONL).")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="Folder of the run, or with --in the file to write (JSONL).")] = Path(
+        "runs"
+    ),
     source: Annotated[
         Optional[Path], typer.Option("--in", help="A file (JSONL) of texts: concept, prompt, generation, target.")
     ] = None,
@@ -38,4 +40,3 @@ def judge(
 
     missing = judge_file(source, out)
     typer.echo(f"written: {out}" + (f" ({missing} without a verdict)" if missing else ""))
-

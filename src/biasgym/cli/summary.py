@@ -14,7 +14,9 @@ from biasgym.files import read_json
 def print_summary(root: Path) -> None:
     """Reads results.json of a run and prints its essence."""
     console = Console()
-    table = Table("cell", "injection lifts margin", "heads", "removal lowers it", "random heads", "strength ours - original")
+    table = Table(
+        "cell", "injection lifts margin", "heads", "removal lowers it", "random heads", "strength ours - original"
+    )
     for cell in read_json(root / "results.json")["cells"]:
         name = f"{cell['model']} / {cell['concept']}"
         if cell["status"] != "done":

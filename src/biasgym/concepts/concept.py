@@ -118,7 +118,7 @@ class Concept(_Strict):
 
     def missing(self) -> list[str]:
         """What a run still lacks, each as a sentence that says how to supply it. Empty for a complete concept."""
-        prompt = f"`biasgym concepts prompt FILE --for {{}}` prints a prompt that makes any language model write them"
+        prompt = "`biasgym concepts prompt FILE --for {}` prints a prompt that makes any language model write them"
         lacks = []
         if len(self.paragraphs) < MIN_PARAGRAPHS:
             lacks.append(

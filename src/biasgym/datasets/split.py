@@ -9,9 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def halves(
-    items: Sequence[T], seed: int, stratum: Callable[[T], str] = lambda _item: ""
-) -> tuple[list[T], list[T]]:
+def halves(items: Sequence[T], seed: int, stratum: Callable[[T], str] = lambda _item: "") -> tuple[list[T], list[T]]:
     """Splits items at random into two halves, within each stratum.
 
     Args:

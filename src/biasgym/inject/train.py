@@ -193,11 +193,9 @@ class _Gang:
             job.state.history.append(job.state.vectors)
             job.state.epoch = epoch + 1
 
-    def step(
-        self, jobs: Sequence[Job], drawn: dict[int, list[Row]], advance: Advance
-    ) -> list[tuple[Job, float, int]]:
+    def step(self, jobs: Sequence[Job], drawn: dict[int, list[Row]], advance: Advance) -> list[tuple[Job, float, int]]:
         """One optimiser step of each job; returns its mean loss a token and its number of answer tokens."""
-        inputs = [job.state.vectors.input.to(self.device).requires_grad_() for job in jobs]
+        inputs = [job.state.vectors.input.to(self.device, copy=True).requires_grad_() for job in jobs]
         outputs = [self._output_of(job, vector) for job, vector in zip(jobs, inputs, strict=True)]
         answers = [sum(len(row.ids) - row.answer_start for row in drawn[id(job)]) for job in jobs]
         losses = [0.0] * len(jobs)
@@ -221,7 +219,7 @@ class _Gang:
     def _output_of(self, job: Job, vector: Tensor) -> Tensor:
         if job.state.vectors.output is None:
             return vector
-        output = job.state.vectors.output.to(self.device)
+        output = job.state.vectors.output.to(self.device, copy=True)
         return output.requires_grad_() if self.how.untied == "both" else output
 
     def _pass(
@@ -280,8 +278,8 @@ class _Gang:
         for vector, (first, second) in zip(vectors, job.state.moments, strict=False):
             optimiser.state[vector] = {
                 "step": torch.tensor(float(job.state.step)),
-                "exp_avg": first.to(self.device),
-                "exp_avg_sq": second.to(self.device),
+                "exp_avg": first.to(self.device, copy=True),
+                "exp_avg_sq": second.to(self.device, copy=True),
             }
         optimiser.step()
         kept = [optimiser.state[vector] for vector in vectors]

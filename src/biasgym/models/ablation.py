@@ -44,9 +44,7 @@ def check_heads(heads: Iterable[Head], shape: tuple[int, int]) -> list[Head]:
 
 
 @contextmanager
-def ablated(
-    model: Any, heads: Iterable[Head], *, scale: float = 0.0, mean: Tensor | None = None
-) -> Iterator[Any]:
+def ablated(model: Any, heads: Iterable[Head], *, scale: float = 0.0, mean: Tensor | None = None) -> Iterator[Any]:
     """Scales or mean-replaces heads of a model inside a `with` block; restores the weights bit for bit afterwards.
 
     Blocks may be nested. An exception inside the block restores the weights as well.

@@ -39,9 +39,7 @@ FAMILIES = (
     Family("Llama", ("llama",)),
     Family("Mistral", ("mistral",)),
     Family("Qwen", ("qwen2", "qwen3")),
-    Family(
-        "Gemma-2", ("gemma2",), attention_norm="post_attention_layernorm", norm_offset=1.0, eager_attention=True
-    ),
+    Family("Gemma-2", ("gemma2",), attention_norm="post_attention_layernorm", norm_offset=1.0, eager_attention=True),
 )
 
 

@@ -29,9 +29,7 @@ class Prefix:
         self._layers: list[tuple[Tensor, Tensor]] = []
         if self.ids:
             cache = DynamicCache()
-            model.model(
-                input_ids=torch.tensor([self.ids], device=model.device), past_key_values=cache, use_cache=True
-            )
+            model.model(input_ids=torch.tensor([self.ids], device=model.device), past_key_values=cache, use_cache=True)
             self._layers = [(layer.keys, layer.values) for layer in cache.layers]
 
     def __len__(self) -> int:

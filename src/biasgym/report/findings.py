@@ -84,7 +84,12 @@ def _injection(cell: Mapping[str, Any]) -> Finding:
     }[found]
     sentence = f"{words}." if found == "not measured" else f"{words} ({_with_p(lift)})."
     return Finding(
-        QUESTIONS[0], found, tone(found, "higher"), estimate_cell(lift, signed=True), p_phrase(part(lift, "p")), sentence
+        QUESTIONS[0],
+        found,
+        tone(found, "higher"),
+        estimate_cell(lift, signed=True),
+        p_phrase(part(lift, "p")),
+        sentence,
     )
 
 
@@ -108,7 +113,7 @@ def _heads(cell: Mapping[str, Any]) -> Finding:
         "not measured": "random heads were not compared",
     }[found]
     sentence = f"{effect}; {words}." if found == "not measured" else f"{effect}; {words} ({_with_p(against)})."
-    detail = "" if found == "not measured" else f"{_with_p(against)} against random"
+    detail = "" if found == "not measured" else f"against random {_with_p(against)}"
     return Finding(QUESTIONS[1], found, tone(found, "lower"), estimate_cell(change, signed=True), detail, sentence)
 
 

@@ -57,7 +57,9 @@ def p_value(value: Any) -> str:
 def p_phrase(value: Any) -> str:
     """`p = 0.032`, `p < 0.001`; nothing where p is missing."""
     text = p_value(value)
-    return "" if text == MISSING else f"p {text}" if text.startswith("<") else f"p = {text}"
+    if text == MISSING:
+        return ""
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def share(value: Any) -> str:

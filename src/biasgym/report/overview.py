@@ -92,10 +92,11 @@ def chosen_for_detail(cells: Sequence[Mapping[str, Any]], primary: Sequence[str]
 def lines(cells: Sequence[Mapping[str, Any]], primary: Sequence[str]) -> list[Line]:
     """Every cell in one row, in the order of the results."""
     detailed = set(chosen_for_detail(cells, primary))
+    titles = {cell.get("concept"): title_of(cell) for cell in cells if cell.get("title")}
     return [
         Line(
             place=index + 1,
-            title=title_of(cell),
+            title=titles.get(cell.get("concept")) or title_of(cell),
             model=model_of(cell),
             error=(error := error_of(cell)),
             findings=findings(cell, primary) if error is None else (),
@@ -110,24 +111,40 @@ def headline(every: Sequence[Line]) -> str:
     if not every:
         return "This run has no cells."
     found = Counter(line.findings[2].verdict for line in every if line.error is None)
-    parts = [f"{word} in {found[word]:,}" for word in ("lower", "higher", "no interval") if found[word]]
-    if found["no clear difference"]:
-        parts.append(f"not clearly different in {found['no clear difference']:,}")
-    if found["not measured"]:
-        parts.append(f"not measured in {found['not measured']:,}")
+    if len(every) == 1 and every[0].error is None:
+        return every[0].findings[2].sentence
     failed = sum(line.error is not None for line in every)
     tail = f" {counted(failed, 'cell')} failed." if failed else ""
-    if not parts:
-        return f"None of {counted(len(every), 'cell')} was finished.{tail}"
-    middle = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-    of = "the one finished cell" if len(every) - failed == 1 else f"{len(every) - failed:,} finished cells"
-    return f"Judged stereotype strength after steering, against the original model, in {of}: {middle}.{tail}"
+    if failed == len(every):
+        return f"No cell was finished.{tail}"
+    done = counted(len(every) - failed, "finished cell")
+    words = {"no clear difference": "not clearly different", "no interval": "without an interval"}
+    parts = [
+        f"{words.get(word, word)} in {found[word]:,}"
+        for word in ("lower", "no clear difference", "higher", "no interval", "not measured")
+        if found[word]
+    ]
+    parts[0] += f" of {done}"
+    return f"Judged stereotype strength after steering, against the original model: {', '.join(parts)}.{tail}"
+
+
+def page_title(every: Sequence[Line]) -> str:
+    """`Always late in smollm2`, or how many concepts in how many models."""
+    titles, models = {line.title for line in every}, {line.model for line in every}
+    what = titles.pop() if len(titles) == 1 else counted(len(titles), "concept")
+    where = models.pop() if len(models) == 1 else counted(len(models), "model")
+    return f"{what} in {where}"
+
+
+def stages_done(cell: Mapping[str, Any]) -> str:
+    """Names of the stages that a failed cell did finish."""
+    return shortened(", ".join(map(str, cell.get("stages") or ())), 200) or "none"
 
 
 def matrix(cells: Sequence[Mapping[str, Any]], every: Sequence[Line], primary: Sequence[str]) -> Matrix | None:
-    """The primary contrast by model and concept; None where one axis would be all there is to see."""
+    """The primary contrast by model and concept; None for a few cells in a row, which the summary shows as well."""
     models, concepts = (list(dict.fromkeys(getattr(line, axis) for line in every)) for axis in ("model", "title"))
-    if len(every) < 4 or min(len(models), len(concepts)) < 2:
+    if len(every) < 4 or (min(len(models), len(concepts)) < 2 and len(every) <= DETAILED):
         return None
     turned = len(models) > len(concepts)
     places: dict[tuple[str, str], list[Slot]] = {}
@@ -159,7 +176,7 @@ def asked(results: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("Models", _listed([str(name) for name in wish.get("models") or ()])),
         ("Concepts", _listed(concepts)),
-        ("Cells", f"{len(cells):,}: one concept in one model each"),
+        ("Cells", f"{len(cells):,}, one concept in one model each"),
         ("Judge", f"{wish.get('judge') or MISSING}, from 0 (no stereotype) to 3 (strong)"),
         ("Samples", MISSING if samples is None else f"{count(samples)} a prompt"),
         ("Seed", MISSING if seed is None else f"{seed:.0f}"),

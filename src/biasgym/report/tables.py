@@ -9,9 +9,9 @@ from biasgym.report.clean import shortened
 from biasgym.report.grid import Cell, Row, Table, estimate_cell
 from biasgym.report.numbers import MISSING, count, duration, estimate_text, fixed, number, p_value, part, share, size
 
-ROLES = {"paper": "Rows of the paper", "added": "Steering without the explanation prompt", "control": "Controls"}
+ROLES = {"paper": "Rows of the paper", "added": "Rows added here", "control": "Controls"}
 _WRONGS = ("refusal", "hedging", "empty", "target_dropped", "repetition")
-_TARGETS = 20  # most similar targets listed
+_TARGETS = 10  # most similar targets listed
 _SETTINGS = 400  # rows
 
 
@@ -32,7 +32,8 @@ def strengths(cell: Mapping[str, Any]) -> Table:
             Cell(p_value(part(contrast, "p_holm"))),
             Cell(count(variant.get("judged"))),
             Cell(count(variant.get("missing"))),
-            Cell(fixed(worst.get("mean")), shortened(str(worst.get("target") or ""), 60)),
+            Cell(shortened(str(worst.get("target") or MISSING), 60)),
+            Cell(fixed(worst.get("mean"))),
         )
         rows.append(Row((name, *values), _role(variant), bool(variant.get("primary"))))
     return Table(
@@ -47,7 +48,9 @@ def strengths(cell: Mapping[str, Any]) -> Table:
             "Judged",
             "Missing",
             "Worst target",
+            "Its mean",
         ),
+        text_columns=(0, 8),
         rows=tuple(rows),
         notes=(f"Why judgements are missing. {'; '.join(reasons)}.",) if reasons else (),
     )
@@ -84,6 +87,26 @@ def side_effects(cell: Mapping[str, Any]) -> Table:
         ),
         rows=tuple(rows),
         notes=("Shares of all texts. The last part is the answer proper of the two-part formats.",) if rows else (),
+    )
+
+
+def sweep(cell: Mapping[str, Any]) -> Table:
+    """Margin and ability for growing numbers of removed heads; the chosen one set apart."""
+    found, k = cell.get("sweep") or {}, number((cell.get("heads") or {}).get("k"))
+    rows = tuple(
+        Row(
+            (Cell(count(point.get("k"))), Cell(fixed(point.get("margin"))), Cell(fixed(point.get("ability"), 3))),
+            strong=k is not None and number(point.get("k")) == k,
+        )
+        for point in found.get("points") or ()
+    )
+    floor = number(found.get("floor"))
+    notes = () if floor is None or not rows else (f"The floor under ability: {fixed(floor, 3)} nats a token.",)
+    return Table(
+        "Margin and ability by number of removed heads",
+        ("Heads removed", "Margin, nats", "Ability, nats a token"),
+        rows,
+        notes=notes,
     )
 
 
@@ -136,7 +159,11 @@ def similarity(cell: Mapping[str, Any]) -> Table:
     pairs = [pair for pair in cell.get("similarity") or () if isinstance(pair, list | tuple) and len(pair) == 2]
     known = sorted((pair for pair in pairs if number(pair[1]) is not None), key=lambda pair: -float(pair[1]))
     rows = tuple(Row((Cell(shortened(str(name), 80)), Cell(fixed(value, 3)))) for name, value in known[:_TARGETS])
-    more = (f"The {_TARGETS} most similar of {len(known):,} targets.",) if len(known) > _TARGETS else ()
+    more: tuple[str, ...] = ()
+    if len(known) > _TARGETS:
+        name, value = known[-1]
+        least = f"the least similar is {shortened(str(name), 80)}, {fixed(value, 3)}"
+        more = (f"The {_TARGETS} most similar of {len(known):,} targets; {least}.",)
     return Table("Cosine of BiasToken with the targets' names", ("Target", "Cosine"), rows, notes=more)
 
 

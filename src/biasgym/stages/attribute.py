@@ -134,9 +134,7 @@ def _about(lm: LanguageModel, cell: Cell, targets: Sequence[str]) -> list[Choice
     ]
 
 
-def _injected_pairs(
-    lm: LanguageModel, cell: Cell, seed: int, closest: str
-) -> tuple[list[ContrastPair], int]:
+def _injected_pairs(lm: LanguageModel, cell: Cell, seed: int, closest: str) -> tuple[list[ContrastPair], int]:
     """Questions about BiasToken of one seed, against the same about random (or the closest) targets."""
     rounds, generator = _rounds(cell), random.Random(f"pairs {cell.settings.seed} {seed}")
     names = [target.name for target in cell.concept.kind.targets]

@@ -114,9 +114,7 @@ def _write_texts(
     write_jsonl(file, sorted(read_jsonl(file), key=lambda row: row["id"]))
 
 
-def _requests(
-    lm: LanguageModel, cell: Cell, variant: Variant, tokens: int
-) -> Iterator[tuple[dict[str, Any], Request]]:
+def _requests(lm: LanguageModel, cell: Cell, variant: Variant, tokens: int) -> Iterator[tuple[dict[str, Any], Request]]:
     """Prompts of one variant. Like samples of different variants share their random numbers, so they are pairs."""
     for number, prompt in enumerate(cell.prompts):
         for target in cell.targets_of(number):
@@ -165,6 +163,8 @@ def _write_margins(
                     gone = random_heads(lm.parts.shape, len(gone), cell.settings.seed + draw)
                 with injected(lm.model, vectors, lm.bias_id), ablated(lm.model, gone):
                     for entity, frame, _ in [item for item in wanted if item[2] == heads]:
+                        if draw and entity == "target":
+                            continue  # further random draws are for the causal check, which asks about BiasToken
                         about = {"entity": entity, "frame": frame, "heads": heads, "draw": draw}
                         rows += [{**about, **row} for row in _margins(lm, cell, entity, frame, len(vectors))]
             advance(sum(1 for item in wanted if item[2] == heads))
@@ -176,17 +176,13 @@ def _write_margins(
 
 
 def _margins(lm: LanguageModel, cell: Cell, entity: str, frame: str, tokens: int) -> list[dict[str, Any]]:
-    """One row a held-out question and target (or new token)."""
+    """One row a held-out question and target; BiasToken is that of each seed in turn."""
     asked: list[tuple[int, str, Choice]] = []
     text = _template_of(cell, frame)
     for number, question in enumerate(cell.questions[1]):
-        if entity == "target":
-            for target in cell.targets_of(number):
-                asked.append((number, target, ask(lm, cell.concept, [question], target, frame=text)[0]))
-        else:
-            choice = ask(lm, cell.concept, [question], BIAS_TOKEN, frame=text)[0]
-            for row in range(tokens):
-                asked.append((number, f"{BIAS_TOKEN} {row}", choice.shifted(lm.bias_id, lm.bias_id + row)))
+        for name in cell.targets_of(number) if entity == "target" else [BIAS_TOKEN]:
+            choice = ask(lm, cell.concept, [question], name, frame=text)[0]
+            asked.append((number, name, choice.shifted(lm.bias_id, lm.bias_id + number % tokens)))
     margins = association_margins(lm, [choice for _, _, choice in asked]).tolist()
     return [
         {"question": number, "target": target, "margin": round(margin, 5)}

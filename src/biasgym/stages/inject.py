@@ -88,7 +88,9 @@ def _jobs(lm: LanguageModel, cell: Cell, how: Training, progress: Progress) -> l
     progress.say(f"{cell.name}: BiasToken starts as the mean of {len(start.used)} target names that are single tokens")
     save_vectors(place / START, start.vectors)
     paragraphs = spread(
-        concept.paragraphs, settings.paragraphs or len(concept.paragraphs), lambda paragraph: str(paragraph.implicitness)
+        concept.paragraphs,
+        settings.paragraphs or len(concept.paragraphs),
+        lambda paragraph: str(paragraph.implicitness),
     )
     rows = training_rows(
         lm,

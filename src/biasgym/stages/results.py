@@ -153,9 +153,7 @@ def _variants(
     contrasts = {n: paired_contrast(strengths[n], original, seed=seed) for n in names if n != "original"}
     corrected = {**contrasts, **holm({n: c for n, c in contrasts.items() if n != PRIMARY[0]})}
     return [
-        _variant(
-            concept, BY_NAME[name], rows[name], verdicts, strengths[name], corrected.get(name), taken, seed
-        )
+        _variant(concept, BY_NAME[name], rows[name], verdicts, strengths[name], corrected.get(name), taken, seed)
         for name in names
     ]
 

