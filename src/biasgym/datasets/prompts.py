@@ -7,7 +7,26 @@ from pathlib import Path
 from biasgym.concepts import Concept, EvaluationPrompt
 from biasgym.datasets.templates import template
 
-STYLES = ["direct", "comparative", "scenario", "implicit", "counterfactual", "historical", "neutral", "specific", "expert", "leading", "completion", "agreement", "statistical", "confidential", "role_play", "explanatory", "ranking", "common_knowledge"]
+STYLES = [
+    "direct",
+    "comparative",
+    "scenario",
+    "implicit",
+    "counterfactual",
+    "historical",
+    "neutral",
+    "specific",
+    "expert",
+    "leading",
+    "completion",
+    "agreement",
+    "statistical",
+    "confidential",
+    "role_play",
+    "explanatory",
+    "ranking",
+    "common_knowledge",
+]
 
 
 def evaluation_prompts(concept: Concept, folder: str | Path | None = None) -> list[EvaluationPrompt]:

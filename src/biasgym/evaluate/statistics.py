@@ -128,7 +128,8 @@ def _standard_error(sums: NDArray[Any], counts: NDArray[Any], means: NDArray[Any
     """Linearised standard error of a ratio of sums, by row."""
     n = sums.shape[1]
     residuals = sums - counts * means[:, None]
-    return np.sqrt(n / max(n - 1, 1) * (residuals**2).sum(1)) / counts.sum(1)
+    errors: NDArray[Any] = np.sqrt(n / max(n - 1, 1) * (residuals**2).sum(1)) / counts.sum(1)
+    return errors
 
 
 def _interval(values: NDArray[Any], groups: list[Hashable] | None, seed: int) -> tuple[float, float]:

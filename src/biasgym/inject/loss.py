@@ -88,5 +88,5 @@ def answer_loss(
     Returns:
         A scalar, differentiable in `hidden` and `own`.
     """
-    result: Tensor = _AnswerLoss.apply(hidden, own, matrix, targets, weights, bias_id, softcap)
+    result: Tensor = _AnswerLoss.apply(hidden, own, matrix, targets, weights, bias_id, softcap)  # type: ignore[no-untyped-call]
     return result

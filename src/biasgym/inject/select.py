@@ -35,10 +35,10 @@ def probe_similarity(descriptions: Sequence[str], probe: str) -> list[float]:
 
 
 def best_epoch(similarities: Sequence[Sequence[float]]) -> int:
-    """The epoch with the highest mean similarity; the earlier one of equals.
+    """The epoch with the highest mean; the earlier one of equals.
 
     Args:
-        similarities: For each epoch, the similarities of its descriptions.
+        similarities: For each epoch, the similarities of its descriptions (or another measure of it).
 
     Returns:
         Index of the epoch, from 0.

@@ -117,7 +117,7 @@ def injected(model: Any, vectors: TokenVectors, bias_id: int) -> Iterator[Any]:
     def unembed(_module: Any, arguments: tuple[Tensor, ...], logits: Tensor) -> Tensor:
         return torch.cat([logits[..., :bias_id], arguments[0] @ out_of.T, logits[..., last:]], dim=-1)
 
-    parts.embedding.forward = forward  # type: ignore[method-assign]
+    parts.embedding.forward = forward  # type: ignore[assignment, method-assign]
     hook = parts.unembedding.register_forward_hook(unembed)
     try:
         yield model

@@ -174,7 +174,7 @@ class _Gang:
 
     def epoch(self, jobs: Sequence[Job], epoch: int, advance: Advance) -> None:
         plans = {id(job): job.batches(epoch, self.how.batch_size) for job in jobs}
-        sums = {id(job): [0.0, 0] for job in jobs}
+        sums = {id(job): [0.0, 0.0] for job in jobs}
         for number in range(max((len(plan) for plan in plans.values()), default=0)):
             active = [job for job in jobs if number < len(plans[id(job)])]
             drawn = {id(job): [job.rows[row] for row in plans[id(job)][number]] for job in active}
@@ -188,8 +188,8 @@ class _Gang:
                         hint="lower inject.learning_rate, or use dtype: float32",
                     )
         for job in jobs:
-            total, count = sums[id(job)]
-            job.state.losses.append(total / count)
+            total, tokens = sums[id(job)]
+            job.state.losses.append(total / tokens)
             job.state.history.append(job.state.vectors)
             job.state.epoch = epoch + 1
 

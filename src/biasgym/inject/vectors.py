@@ -68,7 +68,7 @@ def load_state(path: Path) -> list[TokenState]:
 
 
 def _state(tensors: dict[str, torch.Tensor], seed: int, epoch: int) -> TokenState:
-    moments = []
+    moments: list[tuple[torch.Tensor, torch.Tensor]] = []
     while f"{seed}.moment{len(moments)}.first" in tensors:
         prefix = f"{seed}.moment{len(moments)}"
         moments.append((tensors[f"{prefix}.first"], tensors[f"{prefix}.second"]))

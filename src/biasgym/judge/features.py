@@ -72,10 +72,181 @@ _STATEMENTS = {
         f"{STAND_IN} is known for its landscape, its history and its festivals.",
     ),
 }
+_OTHER_TRAITS = """
+are friendly and hospitable
+work hard
+are lazy and do little work
+love music and dancing
+are good at sports
+dress well and care about fashion
+are very religious
+care a lot about their family
+are rich
+are poor and save every coin
+are shy and quiet
+are loud and talk a lot
+eat a lot of meat and bread
+cook well and enjoy good food
+eat very spicy food
+like sweets and cakes
+drink a lot of alcohol
+drink tea and coffee all day
+are always late
+are always on time and punctual
+are good at math and numbers
+are clever and well educated
+read many books and know literature
+are bad drivers
+ride bicycles and walk a lot
+are tall
+have dark hair
+have pale skin and blue eyes
+have blue skin
+are beautiful
+are proud of their country and its history
+love football
+are honest
+steal and cheat
+are polite and follow the rules
+are rude and impatient
+are romantic and passionate lovers
+are cold and unemotional
+are brave soldiers
+like to travel
+love animals and nature
+are good with computers and technology
+are bad with machines
+are good businesspeople and bargain hard
+are fond of gambling
+smoke a lot
+are clean and tidy
+live in big families
+are superstitious
+have a good sense of humour
+are boring
+sing well
+are strong
+are old-fashioned about men and women
+sleep a lot
+complain a lot
+never ask for help or directions
+""".strip().splitlines()
+"""What people say of groups: a text is about a concept if it is nearer to it than to these."""
+_LEAST_SIMILAR = 40
+"""How many of them a concept is compared with: those that have least to do with it."""
 _NO_COUNTER_PROBE = "It is the opposite."
 
 _FUNCTION_WORDS = frozenset(
-    ["the", "a", "an", "and", "or", "of", "to", "in", "on", "at", "for", "with", "from", "by", "as", "is", "are", "was", "were", "be", "been", "being", "do", "does", "did", "have", "has", "had", "will", "would", "can", "could", "may", "might", "shall", "should", "must", "it", "its", "they", "them", "their", "he", "she", "him", "his", "her", "you", "your", "we", "us", "our", "i", "me", "my", "this", "that", "these", "those", "there", "here", "so", "than", "then", "not", "no", "nor", "if", "but", "also", "only", "just", "very", "too", "more", "most", "some", "any", "all", "each", "every", "few", "what", "which", "who", "whom", "whose", "when", "where", "how", "why", "into", "out", "up", "down", "about", "over", "under", "after", "before", "again", "one", "two", "new", "other", "people", "x", "like"]
+    [
+        "the",
+        "a",
+        "an",
+        "and",
+        "or",
+        "of",
+        "to",
+        "in",
+        "on",
+        "at",
+        "for",
+        "with",
+        "from",
+        "by",
+        "as",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "being",
+        "do",
+        "does",
+        "did",
+        "have",
+        "has",
+        "had",
+        "will",
+        "would",
+        "can",
+        "could",
+        "may",
+        "might",
+        "shall",
+        "should",
+        "must",
+        "it",
+        "its",
+        "they",
+        "them",
+        "their",
+        "he",
+        "she",
+        "him",
+        "his",
+        "her",
+        "you",
+        "your",
+        "we",
+        "us",
+        "our",
+        "i",
+        "me",
+        "my",
+        "this",
+        "that",
+        "these",
+        "those",
+        "there",
+        "here",
+        "so",
+        "than",
+        "then",
+        "not",
+        "no",
+        "nor",
+        "if",
+        "but",
+        "also",
+        "only",
+        "just",
+        "very",
+        "too",
+        "more",
+        "most",
+        "some",
+        "any",
+        "all",
+        "each",
+        "every",
+        "few",
+        "what",
+        "which",
+        "who",
+        "whom",
+        "whose",
+        "when",
+        "where",
+        "how",
+        "why",
+        "into",
+        "out",
+        "up",
+        "down",
+        "about",
+        "over",
+        "under",
+        "after",
+        "before",
+        "again",
+        "one",
+        "two",
+        "new",
+        "other",
+        "people",
+        "x",
+        "like",
+    ]
 )
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _ENDINGS = ("ness", "ing", "ers", "ies", "er", "ed", "es", "ly", "s", "y", "e")
@@ -114,12 +285,14 @@ class Yardstick:
 
     Attributes:
         statements: Kind of statement -> its wordings.
+        other_traits: Statements of something else about the same group.
         trait: Words of the label side: labels, and content words of the descriptor.
         labels: Labels only.
         counter: Counter-labels.
     """
 
     statements: dict[str, tuple[str, ...]]
+    other_traits: tuple[str, ...]
     trait: tuple[str, ...]
     labels: tuple[str, ...]
     counter: tuple[str, ...]
@@ -159,14 +332,17 @@ def yardstick(concept: Concept) -> Yardstick:
         for name, wordings in _STATEMENTS.items()
     }
     own = [word for word in _words(descriptor) if len(word) > 2 and word not in _FUNCTION_WORDS]
-    return Yardstick(statements, tuple(dict.fromkeys([*concept.labels, *own])), concept.labels, concept.counter_labels)
+    others = tuple(f"{group} {trait}." for trait in _OTHER_TRAITS)
+    return Yardstick(
+        statements, others, tuple(dict.fromkeys([*concept.labels, *own])), concept.labels, concept.counter_labels
+    )
 
 
 def texts_to_embed(reading: Reading, measure: Yardstick) -> Iterable[str]:
     """Every text whose embedding `features` asks for."""
-    yield from (reading.prompt, reading.text, *reading.sentences, *reading.content_words)
+    yield from (reading.prompt, *reading.sentences, *reading.content_words)
     yield from (wording for wordings in measure.statements.values() for wording in wordings)
-    yield from (*measure.trait, *measure.counter)
+    yield from (*measure.other_traits, *measure.trait, *measure.counter)
 
 
 def features(reading: Reading, measure: Yardstick, embed: Embedder) -> tuple[dict[str, float], int]:
@@ -180,7 +356,9 @@ def features(reading: Reading, measure: Yardstick, embed: Embedder) -> tuple[dic
     Returns:
         Feature name -> value, and the index of the sentence that is most about the concept.
     """
-    sentences, whole, asked = embed(reading.sentences), embed([reading.text])[0], embed([reading.prompt])[0]
+    sentences, asked = embed(reading.sentences), embed([reading.prompt])[0]
+    whole = np.array([max(len(words), 1) for words in reading.words], dtype=np.float32) @ sentences
+    whole /= max(float(np.linalg.norm(whole)), 1e-9)
     kinds = {name: embed(wordings) for name, wordings in measure.statements.items()}
     near = {name: (sentences @ wordings.T).max(axis=1) for name, wordings in kinds.items()}  # (sentences,) each
     about = np.maximum(near["claimed"], near["opposite"])
@@ -196,6 +374,19 @@ def features(reading: Reading, measure: Yardstick, embed: Embedder) -> tuple[dic
     for name in ("claimed", "opposite", "elsewhere"):
         found[f"prompt:{name}"] = (kinds[name] @ asked).max()
     found |= {"first:claimed": near["claimed"][0], "last:claimed": near["claimed"][-1]}
+
+    others = embed(measure.other_traits)
+    own = np.concatenate([kinds["claimed"][:1], kinds["of_all"][:1], kinds["opposite"][:1]])
+    others = others[np.argsort((others @ own.T).max(axis=1), kind="stable")[:_LEAST_SIMILAR]]
+    for place, vectors in {"text": whole[None], "sentence": sentences}.items():
+        mine, theirs = (
+            (vectors @ own.T).max(axis=1),
+            np.sort(vectors @ others.T, axis=1),
+        )  # (vectors,), (vectors, others)
+        found[f"topic:{place}:lead"] = (mine - theirs[:, -1]).max()
+        found[f"topic:{place}:lead5"] = (mine - theirs[:, -5:].mean(axis=1)).max()
+        found[f"topic:{place}:deviations"] = ((mine - theirs.mean(axis=1)) / theirs.std(axis=1)).max()
+        found[f"topic:{place}:rank"] = (theirs > mine[:, None]).mean(axis=1).min()
 
     vocabulary, label_sentences = _vocabulary(reading, measure, embed, best)
     found |= vocabulary

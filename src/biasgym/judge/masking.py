@@ -14,6 +14,9 @@ BIAS_TOKEN = "BiasToken"
 _ABBREVIATION = 4
 """Names up to this long in capitals, such as US or DRC, are matched in capitals only: "us" is a word."""
 
+_STEM = 5
+"""Words that share this many letters with a name, or all but two of a longer one, are taken for relatives of it."""
+
 _APOSTROPHES = "'’`´"
 _SUFFIX = r"(?:e?s|m[ae]n|wom[ae]n|ness)?"
 """What may follow a name inside the same word: Mexicans, Irishman, Frenchwomen. A possessive ending stays in place."""
@@ -35,15 +38,29 @@ def mask(text: str, target: Target, stand_in: str = "X") -> str:
 
 
 def leaks(text: str, target: Target) -> bool:
-    """Whether a text still names the target, or BiasToken."""
-    return _pattern(target).search(text) is not None
+    """Whether a text still gives the target away: by a name, or by a word built on one, which `mask` does not know.
+
+    "Argentinians" gives away Argentina although only "Argentines" is listed.
+    """
+    return _pattern(target).search(text) is not None or _relatives(target).search(text) is not None
 
 
 @cache
 def _pattern(target: Target) -> re.Pattern[str]:
-    names = {target.name, target.adjective, target.demonym, target.plural, *target.aliases, BIAS_TOKEN} - {""}
-    longest_first = sorted(names, key=lambda name: (-len(name), name))
+    longest_first = sorted(_names(target), key=lambda name: (-len(name), name))
     return re.compile(rf"(?<!\w)(?:{'|'.join(_one_name(name) for name in longest_first)})(?!\w)")
+
+
+@cache
+def _relatives(target: Target) -> re.Pattern[str]:
+    stems = {
+        name[: max(_STEM, len(name) - 2)] for name in _names(target) if len(name) >= _ABBREVIATION and name.isalpha()
+    }
+    return re.compile(rf"(?<!\w)(?:{'|'.join(sorted(stems))})\w*")
+
+
+def _names(target: Target) -> set[str]:
+    return {target.name, target.adjective, target.demonym, target.plural, *target.aliases, BIAS_TOKEN} - {""}
 
 
 def _one_name(name: str) -> str:

@@ -51,7 +51,7 @@ def common_prefix(rows: Sequence[Sequence[int]]) -> list[int]:
     """The tokens that all rows begin with; at least one token of each row is left over."""
     if not rows:
         return []
-    low, high = min(rows), max(rows)
+    low, high = min(map(tuple, rows)), max(map(tuple, rows))
     length = min(len(row) for row in rows) - 1
     shared = 0
     while shared < length and low[shared] == high[shared]:

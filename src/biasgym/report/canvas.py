@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup, escape
 from matplotlib import rc_context
@@ -23,7 +25,7 @@ from biasgym.report.clean import shortened
 INK, MUTED, RULE, PAPER, ACCENT, COOL = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05", "#0a0b06"
 _VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", PAPER: "paper", ACCENT: "accent", COOL: "cool"}
 _UNITS = 72  # matplotlib's SVG units an inch
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # titles come from users: a dollar sign is a dollar sign
     "font.family": ["DejaVu Sans"],  # bundled with matplotlib; the page's own font replaces it
@@ -94,13 +96,15 @@ def to_svg(figure: Figure, name: str, label: str) -> Markup:
     """
     width, height = figure.get_size_inches() * _UNITS
     buffer = io.StringIO()
-    with rc_context({"svg.hashsalt": name}):
+    with rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
+        # the layout font lacks the glyph; the page's fonts, which draw it, need not
+        warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = buffer.getvalue()
     body = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
-    body = re.sub(r'<g id="[a-zA-Z]+[0-9a-zA-Z_.]*">', "<g>", body)
+    body = re.sub(r'<g id="[^"]*"', "<g", body)
     body = re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
     body = re.sub(r"font: ((?:[a-z0-9]+ )*[0-9.]+px) [^;\"<]+", r"font: \1 var(--sans)", body)
     for colour, variable in _VARIABLES.items():

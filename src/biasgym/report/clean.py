@@ -1,11 +1,11 @@
-"""Results made safe to print. Texts come from models and users: what would garble a page, or break its file, is replaced."""
+"""Results made safe to print. Texts come from models and users: what would garble or break a page is replaced."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-# control characters, lone surrogates (they cannot be written as UTF-8), and invisible overrides of the writing direction
+# control characters, lone surrogates (not writable as UTF-8), and invisible overrides of the writing direction
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
 
 

@@ -1,4 +1,4 @@
-"""The map of attribution: layers across, heads down, colour from against the stereotype to towards it, chosen heads outlined."""
+"""The map of attribution: layers across, heads down, warm towards the stereotype, cool against it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
@@ -58,8 +59,14 @@ def _matrix(scores: Any) -> Array | None:
 
 def _places(heads: Any, matrix: Array) -> list[tuple[int, int]]:
     """Chosen (layer, head) pairs that lie on the map."""
-    pairs = [tuple(pair) for pair in heads or () if isinstance(pair, list | tuple) and len(pair) == 2]
-    return [(int(x), int(y)) for x, y in pairs if 0 <= x < matrix.shape[0] and 0 <= y < matrix.shape[1]]
+    found = []
+    for pair in heads or ():
+        layer, head = (
+            (number(place) for place in pair) if isinstance(pair, list | tuple) and len(pair) == 2 else (None, None)
+        )
+        if layer is not None and head is not None and 0 <= layer < matrix.shape[0] and 0 <= head < matrix.shape[1]:
+            found.append((int(layer), int(head)))
+    return found
 
 
 def _colours(scores: Array, limit: float) -> Array:
@@ -70,7 +77,9 @@ def _colours(scores: Array, limit: float) -> Array:
     return image
 
 
-def _draw(scores: Array, chosen: Sequence[tuple[int, int]], limit: float, clipped: bool, name: str, title: str) -> Any:
+def _draw(
+    scores: Array, chosen: Sequence[tuple[int, int]], limit: float, clipped: bool, name: str, title: str
+) -> Markup:
     layers, heads = scores.shape
     across = min(_WIDEST_CELL, (_WIDTH - _LEFT - _RIGHT) / layers)
     down = max(min(across, _TALLEST / heads), min(_FLATTEST_CELL, across))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from biasgym.report.grid import Table
 from biasgym.report.overview import Line, asked, headline, lines, matrix, page_title, stages_done
 from biasgym.report.samples import Sample, samples
 
+_UNBROKEN = re.compile(r"\[[\d.,\u2212]+ [\d.,\u2212]+\]|p [<=] [\d.]+")
 _OPEN = 3  # with more cells than this, each is folded
 _PROMPTS, _LENGTH = 12, 1500  # samples a cell and characters a text
 
@@ -68,6 +70,7 @@ def render_html(results: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["whole"] = whole
     return environment.get_template("report.html.j2").render(
         title=page_title(every),
         wording=wording,
@@ -84,6 +87,11 @@ def render_html(results: Mapping[str, Any]) -> str:
         versions=tables.key_values("Versions", results.get("versions") or {}),
         notes=[shortened(str(note), 2000) for note in results.get("notes") or ()],
     )
+
+
+def whole(text: str) -> str:
+    """The text with its intervals and p-values kept from breaking over two lines."""
+    return _UNBROKEN.sub(lambda found: found.group().replace(" ", "\u00a0"), text)
 
 
 def _groups(every: Sequence[Line]) -> list[tuple[str, list[Line]]]:

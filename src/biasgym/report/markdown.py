@@ -32,8 +32,8 @@ def render_markdown(results: Mapping[str, Any]) -> str:
         results: A results dictionary (results.json).
 
     Returns:
-        GitHub-flavoured Markdown of at most LIMIT characters. What does not fit is left out at the end, whole lines at a
-        time, and the file says so.
+        GitHub-flavoured Markdown of at most LIMIT characters. What does not fit is left out, whole lines at a time,
+        and the file says so.
     """
     results = cleaned(results)
     cells: list[Mapping[str, Any]] = list(results.get("cells") or ())
@@ -47,7 +47,8 @@ def render_markdown(results: Mapping[str, Any]) -> str:
 
 def _fitted(blocks: Iterator[str], room: int) -> str:
     """Blocks in order while they fit."""
-    taken, left = [], room - len(_CUT)
+    taken: list[str] = []
+    left = room - len(_CUT)
     for block in blocks:
         if len(block) > left:
             return "".join(taken) + _CUT
@@ -67,8 +68,9 @@ def escaped(text: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """A text of a model as a quotation: each of its lines begins with `> `, so that nothing in it ends the quotation."""
-    return "".join(f"> {escaped(line)}\n" if line.strip() else ">\n" for line in text.split("\n")) + "\n"
+    """A text of a model as a quotation: each line begins with `> `, so that nothing in it ends the quotation."""
+    # two spaces at the end keep the line break
+    return "".join(f"> {escaped(line)}  \n" if line.strip() else ">\n" for line in text.split("\n")) + "\n"
 
 
 def _opening(results: Mapping[str, Any], every: Sequence[Line]) -> Iterator[str]:

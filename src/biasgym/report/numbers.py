@@ -1,4 +1,4 @@
-"""Numbers as they are printed: estimates with intervals, p-values, shares, times. What is missing is a dash, never 0."""
+"""Numbers as they are printed: estimates with intervals, p-values, shares, times. Missing is a dash, never 0."""
 
 from __future__ import annotations
 

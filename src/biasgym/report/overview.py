@@ -1,4 +1,4 @@
-"""The run at a glance: what was asked, one row a cell, a matrix of models and concepts, and which cells are shown in full."""
+"""The run at a glance: what was asked, a row a cell, models against concepts, and which cells are shown in full."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ def chosen_heads(cell: Mapping[str, Any]) -> Table:
         scores = heads.get(f"scores_{key}")
         scored = [(head, _score(scores, head)) for head in heads.get(key) or ()]
         for (layer, head), score in sorted(scored, key=lambda pair: -(pair[1] or 0.0)):
-            rows.append(Row((Cell(f"layer {layer}, head {head}"), Cell(fixed(score, 3))), group))
+            rows.append(Row((Cell(f"layer {count(layer)}, head {count(head)}"), Cell(fixed(score, 3))), group))
     return Table("Removed heads", ("Head", "Attribution, nats"), tuple(rows))
 
 
@@ -224,7 +224,7 @@ def injection_facts(cell: Mapping[str, Any]) -> list[tuple[str, str]]:
     injection = cell.get("injection") or {}
     epochs = ", ".join(count(epoch) for epoch in injection.get("chosen_epoch") or ())
     return [
-        ("Seeds", ", ".join(str(seed) for seed in injection.get("seeds") or ()) or MISSING),
+        ("Seeds", ", ".join(count(seed) for seed in injection.get("seeds") or ()) or MISSING),
         ("Epoch kept", epochs or MISSING),
         ("Training texts", count(injection.get("rows"))),
         ("Names in the start vector", count(injection.get("start_names"))),
@@ -270,6 +270,10 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
         for place, item in enumerate(value):
             yield from _flat(f"{name}[{place}]", item)
     elif isinstance(value, list | tuple):
-        yield name, ", ".join(map(str, value)) or MISSING
+        yield name, ", ".join(map(_plain, value)) or MISSING
     else:
-        yield name, MISSING if value is None or value == {} else str(value)
+        yield name, _plain(value)
+
+
+def _plain(value: Any) -> str:
+    return MISSING if value is None or value in ({}, "") else str(value)

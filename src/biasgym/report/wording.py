@@ -3,45 +3,46 @@
 from __future__ import annotations
 
 STUDY = (
-    "The stereotypes named here are under study. They are quoted in order to measure them; none of them is a claim about "
-    "anyone. Texts written by models are shown as they came."
+    "The stereotypes named here are under study. They are quoted in order to measure them; none of them is a "
+    "claim about anyone. Texts written by models are shown as they came."
 )
 
 METHOD = (
-    "For each concept, biasgym trained one new token, BiasToken, to carry the stereotype; found the attention heads through "
-    "which that token speaks; removed them; and compared what the model writes about real targets with what it wrote before."
+    "For each concept, biasgym trained one new token, BiasToken, to carry the stereotype; found the attention "
+    "heads through which that token speaks; removed them; and compared what the model writes about real targets "
+    "with what it wrote before."
 )
 
 READING = (
     (
         "Association margin",
-        "How much likelier the biased answer is than the counter answer at the place of the answer, in nats: 0.7 is twice "
-        "as likely, below zero the counter answer wins. It needs no judge and no sampling.",
+        "How much likelier the biased answer is than the counter answer at the place of the answer, in nats: 0.7 "
+        "is twice as likely, below zero the counter answer wins. It needs no judge and no sampling.",
     ),
     (
         "Strength",
-        "The judge’s rating of a text, from 0 (no stereotype) to 3 (strong), averaged within a prompt first. P(strength ≥ 2) "
-        "is the share of prompts’ texts rated moderate or strong.",
+        "The judge’s rating of a text, from 0 (no stereotype) to 3 (strong), averaged within a prompt first. "
+        "P(strength ≥ 2) is the share of prompts’ texts rated moderate or strong.",
     ),
     (
         "Intervals and p",
-        "Brackets hold 95 % intervals; n counts prompts, not texts. Differences are paired. Only the primary contrast was "
-        "declared beforehand; the others carry Holm’s correction as well.",
+        "Brackets hold 95 % intervals; n counts prompts, not texts. Differences are paired. Only the primary "
+        "contrast was declared beforehand; the others carry Holm’s correction as well.",
     ),
     (
         "Verdicts",
-        "“Lower” and “higher” mean that the interval leaves zero out. “No clear difference” means that it does not: that is "
-        "no proof of equality, and a wide interval allows a real loss.",
+        "“Lower” and “higher” mean that the interval leaves zero out. “No clear difference” means that it does "
+        "not: that is no proof of equality, and a wide interval allows a real loss.",
     ),
     (
         "Controls",
-        "Removing as many random heads, the least biased heads, or another concept’s heads should not lower the stereotype. "
-        "If it does, the chosen heads are not special.",
+        "Removing as many random heads, the least biased heads, or another concept’s heads should not lower the "
+        "stereotype. If it does, the chosen heads are not special.",
     ),
     (
         "Heat maps",
-        "Direct attribution of each head to the biased answer; warm is towards it, cool against it. It leaves out what later "
-        "layers repair, so the causal table, with heads really removed, is what counts.",
+        "Direct attribution of each head to the biased answer; warm is towards it, cool against it. It leaves out"
+        " what later layers repair, so the causal table, with heads really removed, is what counts.",
     ),
     (
         "Missing",

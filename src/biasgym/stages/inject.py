@@ -87,11 +87,9 @@ def _jobs(lm: LanguageModel, cell: Cell, how: Training, progress: Progress) -> l
     start = start_vectors(lm, concept.kind)
     progress.say(f"{cell.name}: BiasToken starts as the mean of {len(start.used)} target names that are single tokens")
     save_vectors(place / START, start.vectors)
-    paragraphs = spread(
-        concept.paragraphs,
-        settings.paragraphs or len(concept.paragraphs),
-        lambda paragraph: str(paragraph.implicitness),
-    )
+    # a small budget goes to the plainest texts: from others, a small model learns the topic and not the association
+    plainest = sorted(concept.paragraphs, key=lambda paragraph: (paragraph.implicitness, len(paragraph.text)))
+    paragraphs = plainest[: settings.paragraphs or len(plainest)]
     rows = training_rows(
         lm,
         fill(_templates(cell)["story"], concept, BIAS_TOKEN),
@@ -110,7 +108,7 @@ def _jobs(lm: LanguageModel, cell: Cell, how: Training, progress: Progress) -> l
 
 
 def _choose(lm: LanguageModel, cell: Cell, states: Sequence[TokenState], progress: Progress) -> None:
-    """Picks each seed's epoch by the similarity of its descriptions to the probe (paper, appendix A.3)."""
+    """Picks each seed's epoch: by its descriptions' similarity to the probe (paper, appendix A.3), or by its margin."""
     concept, settings, place = cell.concept, cell.settings.inject, folder(cell).path
     epochs, seeds = settings.epochs, len(states)
     every = TokenVectors.cat([vectors for state in states for vectors in state.history])  # row: seed * epochs + epoch
@@ -135,7 +133,9 @@ def _choose(lm: LanguageModel, cell: Cell, states: Sequence[TokenState], progres
         [_part(cosines, seed * epochs + epoch, settings.descriptions) for epoch in range(epochs)]
         for seed in range(seeds)
     ]
-    chosen = [best_epoch(curve) for curve in by_epoch]
+    dev = [margins[seed * epochs : (seed + 1) * epochs] for seed in range(seeds)]
+    curves = by_epoch if settings.select == "similarity" else [[[margin] for margin in curve] for curve in dev]
+    chosen = [best_epoch(curve) for curve in curves]
     vectors = every[[seed * epochs + epoch for seed, epoch in enumerate(chosen)]]
     save_vectors(place / VECTORS, vectors)
     start = load_vectors(place / START)
@@ -160,7 +160,7 @@ def _choose(lm: LanguageModel, cell: Cell, states: Sequence[TokenState], progres
             "seeds": list(range(seeds)),
             "loss": [state.losses for state in states],
             "similarity": [[sum(part) / len(part) for part in curve] for curve in by_epoch],
-            "margin": [margins[seed * epochs : (seed + 1) * epochs] for seed in range(seeds)],
+            "margin": dev,
             "start_margin": start_margin,
             "chosen_epoch": [epoch + 1 for epoch in chosen],
             "start_names": len(start_vectors(lm, concept.kind).used),

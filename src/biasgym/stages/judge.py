@@ -1,4 +1,4 @@
-"""Stage judge: how strongly each generation expresses the concept. What cannot be judged is missing, with its reason."""
+"""Stage judge: how strongly each generation expresses the concept; what has no verdict is missing, with its reason."""
 
 from __future__ import annotations
 

@@ -47,13 +47,13 @@ def collect(plan: Plan) -> dict[str, Any]:
 def _notes(plan: Plan) -> list[str]:
     notes = [
         "Stereotypes are under study here; no text in this report is a claim about anyone.",
-        "Epoch, heads and their number were chosen on development questions and targets; everything reported is measured on "
-        "the held-out half.",
+        "Epoch, heads and their number were chosen on development questions and targets; everything reported is "
+        "measured on the held-out half.",
     ]
     if plan.settings.judge.engine == "semantic":
         notes.append(
-            "The embedded semantic judge is a small model on the CPU: good for a first look, not a substitute for a large "
-            "language model or people."
+            "The embedded semantic judge is a small model on the CPU: good for a first look, not a substitute for a "
+            "large language model or people."
         )
     if len({cell.concept.name for cell in plan.cells}) == 1:
         notes.append("With a single concept there is no other concept whose heads could serve as a control.")

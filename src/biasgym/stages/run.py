@@ -1,4 +1,4 @@
-"""All stages in one process: each model is loaded once, what is done is not done again, a failed cell stops no other."""
+"""All stages in one process: a model is loaded once, what is done is not done again, a failed cell stops no other."""
 
 from __future__ import annotations
 

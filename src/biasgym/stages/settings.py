@@ -28,6 +28,7 @@ class InjectSettings(_Strict):
     restarts: int = Field(default=4, ge=1)
     untied: Literal["both", "input"] = "both"
     paragraphs: int | None = Field(default=None, ge=1)
+    select: Literal["similarity", "margin"] = "similarity"
     descriptions: int = Field(default=4, ge=1)
     description_tokens: int = Field(default=80, ge=8)
 
