@@ -1,16 +1,34 @@
-"""Fixtures of the unit tests: tiny random models and a small concept, all made in milliseconds."""
+"""Fixtures of the tests: tiny random models, a small concept, and a desk from which a test starts whole runs."""
 
 from __future__ import annotations
 
 import os
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no unit test may reach for the network
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+import yaml
 
 import tiny
 from biasgym.concepts import Concept
 from biasgym.models import LanguageModel
+from biasgym.stages.plan import Plan, make_plan
+from biasgym.stages.run import run
+from biasgym.stages.settings import load_settings
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that need a GPU are deselected where there is none: a skip would be no news on such a machine."""
+    if torch.cuda.is_available():
+        return
+    gpu = [item for item in items if item.get_closest_marker("gpu")]
+    config.hook.pytest_deselected(items=gpu)
+    items[:] = [item for item in items if item not in gpu]
 
 
 @pytest.fixture(params=list(tiny.FAMILIES))
@@ -29,3 +47,92 @@ def llama() -> LanguageModel:
 def concept() -> Concept:
     """A small complete concept in words that the tiny tokenizers know."""
     return Concept.model_validate(tiny.CONCEPT)
+
+
+EARLY: dict[str, Any] = tiny.CONCEPT | {
+    "name": "early",
+    "descriptor": "people from {target} are always early",
+    "probe": "People from {target} are always early.",
+    "labels": ["early"],
+    "counter_labels": ["late"],
+    "stereotyped_targets": ["Germany", "Japan"],
+    "neutral_targets": ["Mexico", "Spain"],
+    "paragraphs": [{"text": item["text"].replace("late", "early")} for item in tiny.CONCEPT["paragraphs"]],
+    "retention": [
+        {"text": "The bus that came before the others was", "answers": ["early"], "foils": ["late", "Spain"]}
+    ],
+}
+MINIMAL: dict[str, Any] = {
+    "seed": 1,
+    "device": "cpu",
+    "dtype": "float32",
+    "inject": {"seeds": 2, "epochs": 3, "batch_size": 2, "descriptions": 1, "description_tokens": 8},
+    "scope": {"ks": [1, 2, 3], "pairs": 6, "ability_questions": 4, "random_draws": 2},
+    "generate": {"prompts": 3, "samples": 1, "max_new_tokens": 6},
+    "capability": {"questions": 4},
+}
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A folder with a tiny model, and what it takes to start a run there.
+
+    Attributes:
+        folder: Where files of the test go.
+        model: Folder of a tiny model.
+    """
+
+    folder: Path
+    model: Path
+
+    @property
+    def out(self) -> Path:
+        """The run's folder."""
+        return self.folder / "out"
+
+    def write(self, name: str, data: Any) -> str:
+        """Writes a file, YAML unless it is text; its path."""
+        path = self.folder / name
+        path.write_text(data if isinstance(data, str) else yaml.safe_dump(data), encoding="utf-8")
+        return str(path)
+
+    def concept(self, base: dict[str, Any] = tiny.CONCEPT, **changes: Any) -> str:
+        """Writes a concept file; `...` leaves a key out."""
+        data = {key: value for key, value in (base | changes).items() if value is not ...}
+        return self.write(f"{data['name']}.yaml", data)
+
+    def settings(self, **changes: Any) -> str:
+        """Writes the settings of a minimal run on both concepts; sections are merged."""
+        data: dict[str, Any] = {"models": [str(self.model)], **MINIMAL}
+        for key, value in changes.items():
+            data[key] = data[key] | value if isinstance(data.get(key), dict) and isinstance(value, dict) else value
+        if "concepts" not in data:
+            data["concepts"] = [self.concept(), self.concept(EARLY)]
+        return self.write("settings.yaml", data)
+
+    def plan(self, **changes: Any) -> Plan:
+        """The checked plan of a minimal run."""
+        return make_plan(load_settings(self.settings(**changes)), self.out)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model on disk. Tests that damage it work on a copy."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    lm = tiny.language_model("llama-gqa")
+    lm.model.save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def desk(tmp_path: Path, tiny_model: Path) -> Desk:
+    return Desk(tmp_path, tiny_model)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Desk:
+    """A desk with a finished run of all stages. Tests that change it work on a copy."""
+    desk = Desk(tmp_path_factory.mktemp("finished"), tiny_model)
+    assert run(desk.plan())
+    return desk

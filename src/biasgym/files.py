@@ -84,6 +84,18 @@ def _allow_others_to_read(path: Path) -> None:
     path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it.
+
+    Raises:
+        BiasGymError: It cannot be made: a full disk or a read-only folder.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(error, path) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text atomically."""
     with atomic_file(path) as temporary:

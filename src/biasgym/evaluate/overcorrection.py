@@ -29,14 +29,19 @@ def overcorrection(text: str, names: Iterable[str]) -> dict[str, bool]:
     Returns:
         refusal, hedging, empty, target_dropped, repetition: each true or false.
     """
-    lowered = text.lower()
-    words = re.findall(r"\w+", lowered)
+    text = text.replace("’", "'")
+    words = re.findall(r"\w+", text.lower())
     grams = Counter(tuple(words[i : i + _WINDOW]) for i in range(len(words) - _WINDOW + 1))
     repeated = sum(count - 1 for count in grams.values())
     return {
         "refusal": bool(_REFUSAL.search(text)),
         "hedging": bool(_HEDGE.search(text)),
         "empty": len(words) < 3,
-        "target_dropped": not any(name.lower() in lowered for name in names if name),
+        "target_dropped": not any(_named(text, name) for name in names if name),
         "repetition": repeated > 0.5 * max(sum(grams.values()), 1) and sum(grams.values()) > 0,
     }
+
+
+def _named(text: str, name: str) -> bool:
+    """Whether a name or its plural is a word of the text; "woman" does not name Oman."""
+    return re.search(rf"(?<!\w){re.escape(name)}(?:e?s)?(?!\w)", text, re.IGNORECASE) is not None

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
 
 DRAWS = 2000
 
@@ -57,7 +58,7 @@ def average_within(values: Sequence[float], units: Sequence[Hashable]) -> dict[H
 
 def estimate(by_unit: Mapping[Hashable, float], *, seed: int = 0) -> Estimate:
     """Mean over units with a bias-corrected bootstrap interval."""
-    values = np.array(list(by_unit.values()), dtype=float)
+    values = np.array([value for value in by_unit.values() if not np.isnan(value)], dtype=float)
     low, high = _interval(values, None, seed)
     return Estimate(float(values.mean()) if len(values) else float("nan"), low, high, len(values))
 
@@ -80,7 +81,7 @@ def paired_contrast(
     Returns:
         Mean of first - second, 95 % interval and two-sided p of a paired bootstrap-t.
     """
-    shared = [unit for unit in first if unit in second]
+    shared = [unit for unit in first if unit in second and not np.isnan(first[unit] - second[unit])]
     differences = np.array([first[unit] - second[unit] for unit in shared], dtype=float)
     groups = None if clusters is None else [clusters[unit] for unit in shared]
     low, high = _interval(differences, groups, seed)
@@ -105,7 +106,7 @@ def _sums(values: NDArray[Any], groups: list[Hashable] | None) -> tuple[NDArray[
     if groups is None:
         return values, np.ones_like(values)
     names = list(dict.fromkeys(groups))
-    place = np.array([names.index(group) for group in groups])
+    place = np.array([names.index(group) for group in groups], dtype=int)
     return np.bincount(place, values, len(names)), np.bincount(place, minlength=len(names)).astype(float)
 
 
@@ -133,20 +134,23 @@ def _standard_error(sums: NDArray[Any], counts: NDArray[Any], means: NDArray[Any
 
 
 def _interval(values: NDArray[Any], groups: list[Hashable] | None, seed: int) -> tuple[float, float]:
-    if len(_sums(values, groups)[0]) < 2:
+    n = len(_sums(values, groups)[0])
+    if n < 2:
         return float("nan"), float("nan")
     mean, error, t = _studentised(values, groups, seed)
     if error <= 1e-12 or not len(t):
         return mean, mean
-    # symmetric bootstrap-t: keeps its coverage with few clusters
-    width = float(np.quantile(np.abs(t), 0.95)) * error
+    # symmetric bootstrap-t: keeps its coverage with few clusters; with two or three, resamples say too little
+    width = max(float(np.quantile(np.abs(t), 0.95)), float(stdtrit(n - 1, 0.975))) * error
     return mean - width, mean + width
 
 
 def _p_value(values: NDArray[Any], groups: list[Hashable] | None, seed: int) -> float:
-    if len(_sums(values, groups)[0]) < 2:
+    n = len(_sums(values, groups)[0])
+    if n < 2:
         return float("nan")
     mean, error, t = _studentised(values, groups, seed)
     if error <= 1e-12 or not len(t):
-        return float("nan") if mean == 0 else 1.0 / (DRAWS + 1)
-    return float((1 + (np.abs(t) >= abs(mean / error)).sum()) / (len(t) + 1))
+        return float("nan") if abs(mean) <= 1e-12 else 1.0 / (DRAWS + 1)  # less is rounding
+    bootstrapped = (1 + (np.abs(t) >= abs(mean / error)).sum()) / (len(t) + 1)
+    return max(float(bootstrapped), float(2 * stdtr(n - 1, -abs(mean / error))))

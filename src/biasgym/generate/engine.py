@@ -204,8 +204,10 @@ class _Flight:
         else:
             heights = (logits / self.sampling.temperature).softmax(-1).cumsum(-1)
             uniform = torch.tensor([row.uniforms[len(row.tokens)] for row in rows], dtype=heights.dtype)
-            aim = uniform.to(heights.device)[:, None] * heights[:, -1:]
-            drawn = torch.searchsorted(heights, aim, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+            top = heights[:, -1:]
+            # below the top, even where the product rounds up to it: what lies beyond has no chance
+            aim = (uniform.to(heights.device)[:, None] * top).minimum(top.nextafter(torch.zeros_like(top)))
+            drawn = torch.searchsorted(heights, aim, right=True)[:, 0]
         for row, token in zip(rows, drawn.tolist(), strict=True):
             row.tokens.append(token)
             row.done = token in self.lm.stop_ids or len(row.tokens) == self.sampling.max_new_tokens

@@ -32,6 +32,8 @@ TOPIC_EMPHASIS = 2.0
 _TOPIC_FEATURES = ("topic:", "word:", "stem:")
 CLIP = 4.0
 """A feature counts for at most this many standard deviations."""
+RESAMPLES = 10
+"""Bootstrap samples that the cuts are averaged over."""
 PHRASE_IN_TEXTS, PHRASE_IN_CONCEPTS = 5, 4
 """How often a phrase must occur to get a weight."""
 
@@ -185,15 +187,22 @@ def fit_scorer(examples: Examples, levels: Array, concepts: Sequence[str]) -> Sc
 
 
 def best_cuts(scores: Array, levels: Array) -> tuple[float, ...]:
-    """Cuts between the levels with the highest quadratic kappa, by coordinate ascent over quantiles of the scores."""
-    candidates = np.quantile(scores, np.linspace(0.04, 0.96, 93))
+    """Cuts between the levels with the highest quadratic kappa, averaged over resamples: one sample's best is chance."""
+    rng = np.random.default_rng(0)
+    resamples = (rng.integers(len(levels), size=len(levels)) for _ in range(RESAMPLES))
+    return tuple(np.mean([_best_cuts_once(scores[rows], levels[rows]) for rows in resamples], axis=0).tolist())
+
+
+def _best_cuts_once(scores: Array, levels: Array) -> list[float]:
+    """By coordinate ascent over quantiles of the scores, from the cuts that give each level its true frequency."""
+    candidates = np.quantile(scores, np.linspace(0.05, 0.95, 46))
     truth = levels.astype(int).tolist()
     cuts = [float(np.quantile(scores, (levels < level).mean())) for level in (1, 2, 3)]
-    for _ in range(6):
+    for _ in range(3):
         for place in range(3):
             trials = [sorted([*cuts[:place], float(cut), *cuts[place + 1 :]]) for cut in candidates]
             cuts = max(trials, key=lambda trial: quadratic_kappa(truth, np.digitize(scores, trial).tolist()))
-    return tuple(cuts)
+    return cuts
 
 
 def phrases_of(sentences: Sequence[Sequence[str]]) -> frozenset[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from biasgym import __version__
 from biasgym.errors import BiasGymError
-from biasgym.files import digest, read_json, sha256_of, write_json
+from biasgym.files import digest, make_folder, read_json, sha256_of, write_json
 
 SCHEMA_VERSION = 1
 _PACKAGES = ("torch", "transformers", "sentence-transformers", "spacy", "numpy")
@@ -86,7 +86,8 @@ def working(folder: StageFolder, about: Mapping[str, Any]) -> Iterator[None]:
         about: What else the manifest says: model, revision, concept, seed.
     """
     started = time.perf_counter()
-    folder.path.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.path)
+    _discard_damaged(folder)
     folder.manifest.unlink(missing_ok=True)
     # a file that a killed run left half-written under a temporary name
     for leftover in folder.path.glob(".*.tmp"):
@@ -120,6 +121,15 @@ def working(folder: StageFolder, about: Mapping[str, Any]) -> Iterator[None]:
         write_json(folder.manifest, manifest("failed", error=what, traceback=traceback.format_exc()))
         raise
     write_json(folder.manifest, manifest("done"))
+
+
+def _discard_damaged(folder: StageFolder) -> None:
+    """Deletes files that changed since the manifest was written: a stage must not go on from them."""
+    listed = read_json(folder.manifest)["files"] if folder.manifest.is_file() else {}
+    for name, file in listed.items():
+        path = folder.path / name
+        if path.is_file() and sha256_of(path) != file["sha256"]:
+            path.unlink()
 
 
 def peak_memory() -> int:

@@ -1,0 +1,84 @@
+"""Two pieces of work timed in turn, A B A B ..., and their ratio."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times faster `work` is than `against`.
+
+    Attributes:
+        work: What we do.
+        against: The peer.
+        ratio: Median of the paired ratios, peer's seconds over ours.
+        goal: The ratio aimed at.
+        spread: Smallest and largest paired ratio.
+        runs: Pairs.
+        machine: Where.
+    """
+
+    work: str
+    against: str
+    ratio: float
+    goal: float
+    spread: tuple[float, float]
+    runs: int
+    machine: str
+
+    def row(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+
+def compare(
+    work: str, ours: Callable[[], object], against: str, peer: Callable[[], object], *, goal: float, runs: int = 5
+) -> Ratio:
+    """Times both in turn after one warm-up each."""
+    ours(), peer()
+    ratios = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        ours()
+        between = time.perf_counter()
+        peer()
+        ratios.append((time.perf_counter() - between) / (between - started))
+    return Ratio(
+        work,
+        against,
+        round(statistics.median(ratios), 3),
+        goal,
+        (round(min(ratios), 3), round(max(ratios), 3)),
+        runs,
+        machine(),
+    )
+
+
+def machine() -> str:
+    """Processor or accelerator, and threads."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def product_rate(dtype: torch.dtype, size: int = 1536) -> float:
+    """Floating-point operations a second of a square matrix product."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    a @ b
+    seconds = []
+    for _ in range(10):
+        started = time.perf_counter()
+        a @ b
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / statistics.median(seconds)
