@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +39,7 @@ Command = Callable[..., Said]
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Calls the program in this process."""
 
     def call(*arguments: str | Path) -> Said:
@@ -53,7 +53,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         captured = capsys.readouterr()
         return Said(code, captured.out, captured.err.splitlines())
 
-    yield call
+    return call
 
 
 def written_below(folder: Path) -> list[str]:
@@ -307,9 +307,9 @@ JUDGE: dict[str, Case] = {
 USAGE: dict[str, Case] = {
     "unknown option": (lambda _: ["run", "--fast"], ("--fast",)),
     "unknown command": (lambda _: ["walk"], ("walk",)),
-    "option of the wrong type": (lambda _: ["run", "--seed", "one"], ("--seed", "'one'")),
+    "option of the wrong type": (lambda _: ["run", "--seed", "one"], ("'--seed'", "integer")),
     "missing option": (lambda desk: ["export", "debiased", desk.out], ("--concept",)),
-    "missing argument": (lambda _: ["concepts", "validate"], ("FILE",)),
+    "missing argument": (lambda _: ["concepts", "validate"], ("'file'",)),
 }
 CASES = MODELS | SETTINGS | CONCEPTS | FOLDERS | JUDGE | USAGE
 
@@ -380,7 +380,7 @@ def test_full_disk_in_the_middle(at: str, desk: Desk, command: Command, monkeypa
     assert lines == said.err[-1:]
     assert "No space left on device" in lines[0] and str(desk.out) in lines[0] and "free some space" in lines[0]
     assert not list(desk.out.rglob("*.tmp"))
-    assert not list(desk.out.rglob("manifest.json"))
+    assert all(read_json(manifest)["status"] == "failed" for manifest in desk.out.rglob("manifest.json"))
     assert command("inject", settings, "--out", desk.out).code == 0
 
 
@@ -389,14 +389,28 @@ def test_a_failed_cell_is_exit_code_1(finished: Desk, desk: Desk, command: Comma
     shutil.copytree(finished.out, desk.out)
 
     def broken(*_arguments: Any) -> None:
-        raise RuntimeError("the lamp went out")
+        raise RuntimeError("the [/lamp] went out")
 
     monkeypatch.setattr(attribute, "run", broken)
     said = command("run", desk.settings(scope={"pairs": 7}, concepts=[desk.concept()]), "--out", desk.out)
     assert said.code == 1, said
-    assert said.err[-1] == "failed: tiny-llama / late, attribute: RuntimeError: the lamp went out"
+    assert said.err[-1] == "failed: tiny-llama / late, attribute: RuntimeError: the [/lamp] went out"
     assert "failed" in said.out and str(desk.out / "report.html") in said.out
     assert command("attribute", desk.settings(scope={"pairs": 7}), "--out", desk.out).code == 1
+
+
+def test_control_c_says_how_to_go_on(finished: Desk, desk: Desk, command: Command, monkeypatch: Any) -> None:
+    shutil.copytree(finished.out, desk.out)
+
+    def interrupted(*_arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(attribute, "run", interrupted)
+        said = command("attribute", desk.settings(scope={"pairs": 7}), "--out", desk.out)
+    assert said.code == 130
+    assert said.err[-1] == "stopped; the same command goes on where it was"
+    assert command("attribute", desk.settings(scope={"pairs": 7}), "--out", desk.out).code == 0
 
 
 def test_a_finished_run_says_where_its_report_is(finished: Desk, command: Command) -> None:
@@ -428,7 +442,7 @@ def test_judge_any_file(desk: Desk, command: Command) -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"], []])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
-    heavy = ("torch", "transformers", "numpy", "pydantic", "yaml", "sentence_transformers", "spacy", "matplotlib")
+    heavy = ("torch", "transformers", "numpy", "yaml", "sentence_transformers", "spacy", "matplotlib")
     code = (
         "import sys\nfrom biasgym.cli.app import main\n"
         f"sys.argv = ['biasgym', *{arguments!r}]\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,9 +30,8 @@ HEADS = [(0, 1), (11, 4), (11, 8), (29, 0)]
 
 
 @pytest.fixture(scope="module")
-def smollm() -> Iterator[LanguageModel]:
-    lm = load_model("smollm2-135m-instruct", device="cpu", dtype="float32")
-    yield lm
+def smollm() -> LanguageModel:
+    return load_model("smollm2-135m-instruct", device="cpu", dtype="float32")
 
 
 @torch.no_grad()

@@ -8,10 +8,11 @@ from collections.abc import Hashable
 import numpy as np
 import pytest
 
-from biasgym.evaluate import Contrast, average_within, estimate, holm, paired_contrast
+from biasgym.evaluate import Contrast, average_within, estimate, holm, paired_contrast, statistics
 
 PROMPTS, TARGETS, STYLES = 92, 5, 18
 DATA_SETS = 400
+FEW_DRAWS = 500  # of the bootstrap, where 92 units are drawn in each data set
 NAN = math.nan
 
 Values = dict[Hashable, float]
@@ -110,7 +111,7 @@ def test_missing_is_never_zero() -> None:
     second = {unit: float(v) for unit, v in enumerate(draw.normal(size=20))}
     expected = paired_contrast({u: first[u] for u in range(12)}, second)
     assert expected.n == 12
-    assert paired_contrast({**first, **{u: NAN for u in range(12, 20)}}, second) == expected
+    assert paired_contrast({**first, **dict.fromkeys(range(12, 20), NAN)}, second) == expected
     assert paired_contrast(first, {u: second[u] for u in range(12)}) == expected
     assert estimate({**{u: first[u] for u in range(12)}, "lost": NAN}) == estimate({u: first[u] for u in range(12)})
 
@@ -163,14 +164,27 @@ def test_few_units_are_not_significant_by_themselves(units: int) -> None:
     assert share([c.low > 0 or c.high < 0 for c in found]) <= 0.08
 
 
+@pytest.mark.parametrize("units", [2, 3, 4, 6, 8, 12])
+@pytest.mark.parametrize("changes", [(-1, 1), (-1, 0, 0, 0, 1), (-2, -1, 0, 1, 2)])
+def test_few_units_with_whole_numbers(units: int, changes: tuple[int, ...]) -> None:
+    """Verdicts are whole numbers; equal ones among a few prompts must not pass for certainty."""
+    draw = np.random.default_rng(units)
+    found = [
+        paired_contrast(dict(enumerate(draw.choice(changes, units))), dict.fromkeys(range(units), 0.0), seed=seed)
+        for seed in range(DATA_SETS)
+    ]
+    assert share([c.p < 0.05 for c in found]) <= 0.12  # eight tosses are 7:1 or 8:0 in 7 % of cases
+
+
 def test_the_same_seed_gives_the_same_numbers() -> None:
-    """Deterministic; another seed moves the interval a little, and not the mean."""
+    """Deterministic; another seed moves p a little, and not the mean."""
     first, second, styles = simulated(0)
     found = paired_contrast(first, second, clusters=styles, seed=4)
     assert paired_contrast(first, second, clusters=styles, seed=4) == found
     other = paired_contrast(first, second, clusters=styles, seed=5)
     assert other.mean == found.mean
-    assert other.low != found.low
+    assert other.p != found.p
+    assert other.p == pytest.approx(found.p, abs=0.05)
     assert other.low == pytest.approx(found.low, abs=0.1)
     assert estimate(first, seed=1) == estimate(first, seed=1)
 
@@ -189,9 +203,10 @@ def test_clusters_of_one_change_nothing() -> None:
     assert paired_contrast(first, second, clusters={unit: unit for unit in first}) == paired_contrast(first, second)
 
 
-def test_type_one_error_with_styles() -> None:
+def test_type_one_error_with_styles(monkeypatch: pytest.MonkeyPatch) -> None:
     """No effect, but styles differ: 5 % nominal stays below 7 %. Resampling prompts alone would not do."""
     assert share([c.p < 0.05 for c in contrasts(effect=0.0, clustered=True)]) <= 0.07
+    monkeypatch.setattr(statistics, "DRAWS", FEW_DRAWS)
     assert share([c.p < 0.05 for c in contrasts(effect=0.0, clustered=False)]) > 0.15
 
 
@@ -202,8 +217,9 @@ def test_intervals_cover_the_truth() -> None:
     assert share([(c.p < 0.05) == (not c.low <= 0 <= c.high) for c in found]) > 0.97
 
 
-def test_prompts_alone_suffice_where_styles_do_not_matter() -> None:
+def test_prompts_alone_suffice_where_styles_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Independent prompts: type-I error, and coverage of `estimate`."""
+    monkeypatch.setattr(statistics, "DRAWS", FEW_DRAWS)
     found = contrasts(effect=0.0, clustered=False, style_spread=0.0)
     assert share([c.p < 0.05 for c in found]) <= 0.07
     draw = np.random.default_rng(0)

@@ -30,6 +30,9 @@ app.command("judge")(judge.judge)
 app.add_typer(export.app, name="export")
 
 
+_INTERRUPTED = 130  # what shells call a program that Ctrl-C ended
+
+
 def _version(value: bool) -> None:
     if value:
         typer.echo(__version__)
@@ -108,18 +111,17 @@ def main() -> None:
     from biasgym.errors import BiasGymError
 
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # what `typer.Exit` carried; typer makes one of Ctrl-C too
     except BiasGymError as error:
         fail(str(error))
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        err.print("stopped; the same command goes on where it was", style="red")
-        sys.exit(130)
+    except (typer.Abort, KeyboardInterrupt):
+        code = _INTERRUPTED
     except Exception as error:
         usage = getattr(error, "format_message", None)  # typer's own class for a wrong option or argument is private
         if usage is None:
             raise
         fail(usage())
+    if code == _INTERRUPTED:
+        err.print("stopped; the same command goes on where it was", style="red")
+    if code:
+        sys.exit(code)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from biasgym.files import read_json
@@ -20,7 +21,7 @@ def print_summary(root: Path) -> None:
     for cell in read_json(root / "results.json")["cells"]:
         name = f"{cell['model']} / {cell['concept']}"
         if cell["status"] != "done":
-            table.add_row(name, f"[red]failed[/red]: {cell['error']}")
+            table.add_row(name, f"[red]failed[/red]: {escape(cell['error'])}")
             continue
         causal = {row["name"]: row for row in cell["causal"]}
         primary = next((row for row in cell["variants"] if row["primary"]), None)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +118,7 @@ class Scorer:
         """Writes semantic.safetensors and semantic.json."""
         from safetensors.numpy import save_file
 
-        tensors = {
+        tensors: dict[str, NDArray[Any]] = {
             "centre": self.centre.astype(np.float32),
             "spread": self.spread.astype(np.float32),
             "emphasis": self.emphasis.astype(np.float32),
@@ -231,7 +232,8 @@ def _presence(texts: Sequence[frozenset[str]], place: dict[str, int], rarity: Ar
     for row, phrases in enumerate(texts):
         columns = [place[phrase] for phrase in phrases if phrase in place]
         rows[row, columns] = rarity[columns]
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+    scaled: Array = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+    return scaled
 
 
 def _standardise(features: Array, centre: Array, spread: Array, emphasis: Array) -> Array:

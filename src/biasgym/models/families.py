@@ -56,6 +56,7 @@ def family_of(config: Any) -> Family:
     known = ", ".join(f"{family.name} ({', '.join(family.model_types)})" for family in FAMILIES)
     raise BiasGymError(
         f"models of type {model_type!r} are not supported; known families: {known}",
+        where=getattr(config, "_name_or_path", ""),
         hint="to add one, extend src/biasgym/models/families.py",
     )
 

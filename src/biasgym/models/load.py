@@ -73,8 +73,12 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise BiasGymError(f"unknown device {name!r}", where="device", hint="use auto, cpu or cuda") from error
+    if device.type not in ("cpu", "cuda"):
+        raise BiasGymError(f"unknown device {name!r}", where="device", hint="use auto, cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise BiasGymError("no GPU was found", where="device", hint="use device: auto or cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BiasGymError(f"there is no {name!r}", where="device", hint=f"GPUs: {torch.cuda.device_count()}")
     return device
 
 

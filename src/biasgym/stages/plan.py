@@ -12,7 +12,7 @@ from biasgym.errors import BiasGymError
 from biasgym.generate import BY_NAME
 from biasgym.models import family_of, pick_device
 from biasgym.models.sources import ModelSource, resolve
-from biasgym.stages import attribute
+from biasgym.stages import attribute, inject
 from biasgym.stages.cell import Cell
 from biasgym.stages.settings import RunSettings
 
@@ -36,7 +36,12 @@ class Plan:
         same = [candidate for candidate in self.cells if candidate.source == cell.source]
         place = same.index(cell)
         others = same[place + 1 :] + same[:place]
-        return next((candidate for candidate in others if attribute.folder(candidate).error is None), None)
+        return next((candidate for candidate in others if not _without_heads(candidate)), None)
+
+
+def _without_heads(cell: Cell) -> bool:
+    """Its injection or its attribution failed, so it will have no heads."""
+    return inject.folder(cell).error is not None or attribute.folder(cell).error is not None
 
 
 def make_plan(settings: RunSettings, root: Path) -> Plan:

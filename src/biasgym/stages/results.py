@@ -150,7 +150,10 @@ def _variants(
     strengths = {name: _strengths(rows[name], verdicts, "whole") for name in names}
     taken = {name: _margins_of(margins, v.entity, v.heads, v.frame) for name, v in BY_NAME.items() if name in names}
     original = strengths.get("original", {})
-    contrasts = {n: paired_contrast(strengths[n], original, seed=seed) for n in names if n != "original"}
+    styles = {row["prompt_id"]: row["style"] for row in generations}  # prompts of one style are not independent
+    contrasts = {
+        n: paired_contrast(strengths[n], original, clusters=styles, seed=seed) for n in names if n != "original"
+    }
     corrected = {**contrasts, **holm({n: c for n, c in contrasts.items() if n != PRIMARY[0]})}
     return [
         _variant(concept, BY_NAME[name], rows[name], verdicts, strengths[name], corrected.get(name), taken, seed)

@@ -26,6 +26,12 @@ _NEEDS = {
 }
 
 
+def _upstream(stage: str) -> set[str]:
+    """All stages that a stage depends on, however far back."""
+    needs = _NEEDS.get(stage, ())
+    return {*needs, *(further for before in needs for further in _upstream(before))}
+
+
 class Loaded:
     """A model that is loaded when it is first needed, and checked before it is used."""
 
@@ -119,12 +125,12 @@ def _run_stage(
     folder = folders[stage]
     if folder.done:
         return
+    if any(folders[before].error is not None for before in _upstream(stage)):
+        return
     needed = [(cell, folders[before]) for before in _NEEDS[stage]]
     if other is not None and stage in ("generate", "capability"):
         needed.append((other, attribute.folder(other)))
     for owner, before in needed:
-        if before.error is not None:
-            return
         if not before.done:
             raise BiasGymError(
                 f"stage {before.stage} of {owner.name} is missing or damaged",
