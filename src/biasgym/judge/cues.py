@@ -49,7 +49,7 @@ _WORDS = {
     "intensity": r"very|extremely|really|best|worst|most|incredibl\w*|huge|utterly|far|love|loves|proud|terribl\w*"
     r"|unbeatable|enormous|too|so|such|famous\w*|notorious\w*|legendary|constantly|all the time|every day|everywhere"
     r"|anything|extreme|hopeless\w*",
-    "certain": r"will|must|has to|have to|would|can(?:not|['’]t)|won['’]t|you (?:will|can|know)|of course|naturally"
+    "certain": r"will|must|has to|have to|would|(?<!i )can(?:not|['’]t)|(?<!i )won['’]t|you (?:will|can|know)|of course|naturally"
     r"|as (?:you would expect|ever|usual)|as (?:every|all|any)\w*|of us|we all|from (?:there|here)|over there|back home"
     r"|an X|X are|like an? X",
     "group": r"people|they|them|their|nation|country|culture|locals?|inhabitants?|folks?|population|society|families"

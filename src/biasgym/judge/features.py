@@ -1,9 +1,10 @@
 """What the semantic judge looks at: numbers about a generation that mean the same for every concept.
 
-Three kinds. Meaning: cosines between the sentences of the generation and statements of the concept (claimed of all, of
-some, denied, criticised, refused, the opposite). Vocabulary: words close to the labels and to the counter-labels, and
-whether they are negated. Firmness: cues such as "all", "perhaps" or "stereotype" (`biasgym.judge.cues`), in the whole
-text and in the sentences that are about the concept.
+Four kinds. Meaning: cosines between the sentences of the generation and statements of the concept (claimed of all, of
+some, denied, criticised, refused, the opposite). Topic: is the text nearer to the concept than to other things that are
+said of groups? Vocabulary: words close to the labels and to the counter-labels, and whether they are negated. Firmness:
+cues such as "all", "perhaps" or "stereotype" (`biasgym.judge.cues`), in the whole text and in the sentences that are
+about the concept.
 """
 
 from __future__ import annotations

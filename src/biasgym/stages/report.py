@@ -32,6 +32,7 @@ def collect(plan: Plan) -> dict[str, Any]:
         "asked": {
             "models": list(settings.models),
             "concepts": [cell.concept.name for cell in plan.cells if cell.source == plan.cells[0].source],
+            "preset": settings.preset,
             "seed": settings.seed,
             "judge": judge.make_judge(plan.cells[0]).name,
             "samples": settings.generate.samples,

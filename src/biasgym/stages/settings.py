@@ -78,8 +78,9 @@ class JudgeSettings(_Strict):
 
 
 class RunSettings(_Strict):
-    """Everything that decides the result of a run."""
+    """Everything that decides the result of a run; `preset` is only remembered."""
 
+    preset: str | None = None
     models: tuple[str, ...] = Field(default=("smollm2-135m-instruct",), min_length=1)
     concepts: tuple[str, ...] = Field(default=("always_late",), min_length=1)
     seed: int = Field(default=0, ge=0, le=2**31)
@@ -111,9 +112,10 @@ def load_settings(source: str | Path | None = None, **overrides: Any) -> RunSett
     """
     where = str(source or "demo")
     data = _raw(where)
-    base = data.pop("preset", None)
-    if base is not None:
-        data = _merged(_preset(str(base)), data)
+    if where in preset_names():
+        data["preset"] = where
+    elif data.get("preset") is not None:
+        data = _merged(_preset(str(data["preset"])), data)
     data.update({key: value for key, value in overrides.items() if value is not None})
     try:
         return RunSettings.model_validate(data)
