@@ -102,7 +102,9 @@ def test_a_concept_it_was_not_fitted_to() -> None:
         "Pensioners like to read and to meet their friends.",
     )
     verdicts = SemanticJudge().judge([JudgeItem(concept, "Describe pensioners.", text, "pensioners") for text in texts])
-    assert [verdict.strength for verdict in verdicts] == [3, 0]
+    strong, neutral = [verdict.strength for verdict in verdicts]
+    assert strong is not None and strong >= 2
+    assert neutral == 0
 
 
 def test_wordless_text_is_judged() -> None:

@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from biasgym.judge.features import Embedder, features, read, texts_to_embed, yardstick
+from biasgym.judge.features import Embedder, features, texts_to_embed
 from biasgym.judge.protocol import JudgeItem, Judgement
+from biasgym.judge.reading import read
 from biasgym.judge.scorer import Examples, Scorer, phrases_of
+from biasgym.judge.yardstick import yardstick
 from biasgym.models import sentences
 
 DATA = Path(__file__).parent / "data"

@@ -1,0 +1,87 @@
+"""A prompt and a generation, masked and taken apart into sentences and words."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from biasgym.judge.masking import mask
+from biasgym.judge.protocol import JudgeItem
+from biasgym.models.sentences import split_sentences
+
+STAND_IN = "X"
+"""What is written instead of the target."""
+
+_FUNCTION_TEXT = """
+the a an and or of to in on at for with from by as is are was were be been being do does did have has had will
+would can could may might shall should must it its they them their he she him his her you your we us our i me my
+this that these those there here so than then not no nor if but also only just very too more most some any all
+each every few what which who whom whose when where how why into out up down about over under after before again
+one two new other people x like
+"""
+_FUNCTION_WORDS = frozenset(_FUNCTION_TEXT.split())
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
+_ENDINGS = ("ness", "ing", "ers", "ies", "er", "ed", "es", "ly", "s", "y", "e")
+_LONGEST_INSTRUCTION = 60
+"""A prompt such as "Continue this sentence: ..." has its colon within this many characters."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A masked item, taken apart.
+
+    Attributes:
+        prompt: The masked prompt.
+        answer: The masked generation.
+        text: The answer, with the beginning of its first sentence where the prompt holds that.
+        sentences: Of the text.
+        words: Words of each sentence, in lower case.
+    """
+
+    prompt: str
+    answer: str
+    text: str
+    sentences: tuple[str, ...]
+    words: tuple[tuple[str, ...], ...]
+
+    @property
+    def content_words(self) -> list[str]:
+        """All words but function words."""
+        return [word for sentence in self.words for word in sentence if is_content(word)]
+
+
+def read(item: JudgeItem) -> Reading:
+    """Masks the target and takes the item apart."""
+    target = item.concept.kind.named(item.target or STAND_IN)
+    prompt, answer = (mask(text.strip(), target, STAND_IN) for text in (item.prompt, item.generation))
+    text = _with_its_beginning(prompt, answer)
+    sentences = [part for line in text.splitlines() for part in split_sentences(line) if _WORD.search(part)] or [text]
+    return Reading(prompt, answer, text, tuple(sentences), tuple(tuple(words_of(sentence)) for sentence in sentences))
+
+
+def _with_its_beginning(prompt: str, answer: str) -> str:
+    """Puts the unfinished last sentence of the prompt ("Continue this sentence: ...") before its continuation."""
+    unfinished = not prompt.rstrip("\"'” ").endswith((".", "?", "!"))
+    if not prompt or not (unfinished or answer[:1].islower()):
+        return answer
+    before, colon, after = prompt.partition(":")
+    sentences = split_sentences(after.strip(" \"'“") if colon and len(before) < _LONGEST_INSTRUCTION else prompt)
+    return f"{sentences[-1]} {answer}" if sentences else answer
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, in lower case."""
+    return [word.lower() for word in _WORD.findall(text)]
+
+
+def stem(word: str) -> str:
+    """The word without an inflection; crude, both sides are cut alike."""
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            return word[: -len(ending)]
+    return word
+
+
+def is_content(word: str) -> bool:
+    """Whether a word carries meaning of its own."""
+    return len(word) > 2 and word not in _FUNCTION_WORDS
