@@ -52,10 +52,15 @@ def contrast_pairs(
         BiasGymError: Fewer than `MIN_PAIRS` pairs are left.
     """
     y_b, y_u = torch.empty(len(biased), dtype=torch.long), torch.empty(len(other), dtype=torch.long)
-    for rows, logits in last_logits(lm.model, [choice.ids for choice in biased]):
-        for row, scores in zip(rows, logits, strict=True):
-            labels = biased[row].labels
-            y_b[row] = labels[int(scores[list(labels)].argmax())]
+    rows_of: dict[tuple[int, ...], list[int]] = {}  # a question that is asked against several targets runs once
+    for number, choice in enumerate(biased):
+        rows_of.setdefault(choice.ids, []).append(number)
+    distinct = list(rows_of)
+    for places, logits in last_logits(lm.model, distinct):
+        for place, scores in zip(places, logits, strict=True):
+            for row in rows_of[distinct[place]]:
+                labels = biased[row].labels
+                y_b[row] = labels[int(scores[list(labels)].argmax())]
     for rows, logits in last_logits(lm.model, [choice.ids for choice in other]):
         y_u[rows] = logits[:, : lm.bias_id].argmax(-1).cpu()
     pairs = [
