@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from biasgym import __version__
 from biasgym.cli import concepts, export, judge, settings
-from biasgym.cli.shared import ConfigArgument, ModelOption, OutOption, err, fail, start_run
+from biasgym.cli.shared import ConceptOption, ConfigArgument, ModelOption, OutOption, SeedOption, err, fail, start_run
 
 if TYPE_CHECKING:
     from biasgym.stages.plan import Plan
@@ -53,10 +53,8 @@ def run(
     config: ConfigArgument = "demo",
     out: OutOption = Path("runs"),
     model: ModelOption = None,
-    concept: Annotated[
-        Optional[list[str]], typer.Option(help="A bundled concept or a concept file; may be repeated.")
-    ] = None,
-    seed: Annotated[Optional[int], typer.Option(help="The seed of everything random.")] = None,
+    concept: ConceptOption = None,
+    seed: SeedOption = None,
     open_report: Annotated[bool, typer.Option("--open/--no-open", help="Open the report when done.")] = False,
 ) -> None:
     """Everything: inject, attribute, generate, judge, report. What is done is not done again."""
@@ -88,10 +86,8 @@ def _stage_command(name: str, what: str) -> None:
         config: ConfigArgument = "demo",
         out: OutOption = Path("runs"),
         model: ModelOption = None,
-        concept: Annotated[
-            Optional[list[str]], typer.Option(help="A bundled concept or a concept file; may be repeated.")
-        ] = None,
-        seed: Annotated[Optional[int], typer.Option(help="The seed of everything random.")] = None,
+        concept: ConceptOption = None,
+        seed: SeedOption = None,
     ) -> None:
         overrides: dict[str, Any] = {"models": model or None, "concepts": concept or None, "seed": seed}
         plan, complete = start_run(config, out, overrides, stages=(name,))

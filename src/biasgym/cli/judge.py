@@ -7,7 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from biasgym.cli.shared import ConfigArgument, ModelOption, quiet, start_run
+from biasgym.cli.shared import ConceptOption, ConfigArgument, ModelOption, SeedOption, quiet, start_run
 
 
 def judge(
@@ -20,10 +20,8 @@ def judge(
     ] = None,
     engine: Annotated[str, typer.Option(help="The judge: semantic.")] = "semantic",
     model: ModelOption = None,
-    concept: Annotated[
-        Optional[list[str]], typer.Option(help="A bundled concept or a concept file; may be repeated.")
-    ] = None,
-    seed: Annotated[Optional[int], typer.Option(help="The seed of everything random.")] = None,
+    concept: ConceptOption = None,
+    seed: SeedOption = None,
 ) -> None:
     """Judge stereotype strength 0..3: the texts of a run, or with --in the lines of any file."""
     from biasgym.errors import BiasGymError

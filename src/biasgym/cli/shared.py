@@ -24,6 +24,11 @@ ModelOption = Annotated[
     Optional[list[str]], typer.Option(help="A model: packaged name, folder, GGUF file or hub id; may be repeated.")
 ]
 
+ConceptOption = Annotated[
+    Optional[list[str]], typer.Option(help="A bundled concept or a concept file; may be repeated.")
+]
+SeedOption = Annotated[Optional[int], typer.Option(help="The seed of everything random.")]
+
 
 def fail(message: str) -> NoReturn:
     """One red line on stderr, and exit code 2."""
