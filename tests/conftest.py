@@ -6,15 +6,18 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 import yaml
 
 import tiny
+from biasgym.cli.app import main
 from biasgym.concepts import Concept
 from biasgym.models import LanguageModel
 from biasgym.stages.plan import Plan, make_plan
@@ -136,3 +139,43 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Desk
     desk = Desk(tmp_path_factory.mktemp("finished"), tiny_model)
     assert run(desk.plan())
     return desk
+
+
+class Said(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: list[str]  # lines
+
+
+def assert_refused(said: Said, *words: str) -> None:
+    """Exit code 2 and one line with all the words; only the news that a model is being loaded may come before it."""
+    assert said.code == 2, said
+    *news, line = said.err
+    assert line.startswith("biasgym: ")
+    assert all(item.startswith("loading ") for item in news), said.err
+    assert said.out == ""
+    for word in words:
+        assert word in line, line
+
+
+Command = Callable[..., Said]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Calls the program in this process."""
+
+    def call(*arguments: str | Path) -> Said:
+        monkeypatch.setattr(sys, "argv", ["biasgym", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Said(code, captured.out, captured.err.splitlines())
+
+    return call

@@ -176,6 +176,15 @@ def test_a_missing_file_is_made_anew(copied: Desk) -> None:
     assert hashes(copied.out) == before
 
 
+def test_a_manifest_that_is_not_json_is_made_anew(copied: Desk) -> None:
+    before = hashes(copied.out)
+    manifest = the_file(copied.out, "late", "heads.json").parent / "manifest.json"
+    manifest.write_text('{"status": "do')
+    assert run(copied.plan())
+    assert hashes(copied.out) == before
+    assert read_json(manifest)["status"] == "done"
+
+
 def test_a_cell_that_fails_late_fails_alone(copied: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, attributed = copied.plan(scope={"pairs": 7}), attribute.run
 

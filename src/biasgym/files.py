@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from safetensors import SafetensorError
 
 from biasgym.errors import BiasGymError, StorageError
@@ -136,6 +137,59 @@ def read_json(path: Path) -> Any:
         raise BiasGymError("file not found", where=str(path)) from error
     except (OSError, ValueError) as error:
         raise BiasGymError(f"not readable as JSON ({error})", where=str(path)) from error
+
+
+class _NoDuplicates(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML lets a later key silently win over an earlier one of the same name; a user who wrote both meant both."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        if len(mapping) < len(node.value):
+            seen: set[Any] = set()
+            for key_node, _ in node.value:
+                key = self.construct_object(key_node, deep=True)
+                if key in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key!r} is there twice", key_node.start_mark
+                    )
+                seen.add(key)
+        return mapping
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Reads YAML without code and without duplicate keys.
+
+    Args:
+        text: The document.
+        where: Its file, for the message.
+
+    Raises:
+        BiasGymError: It is not YAML, or a key is there twice; names the line.
+    """
+    try:
+        return yaml.load(text, Loader=_NoDuplicates)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise BiasGymError(f"not YAML ({place}{getattr(error, 'problem', None) or error})", where=where) from error
+
+
+def read_text(path: Path, what: str, hint: str = "") -> str:
+    """Reads a UTF-8 text file that a user named.
+
+    Args:
+        path: The file.
+        what: What it should be, as in "the settings".
+        hint: What to do if it is not there.
+
+    Raises:
+        BiasGymError: It cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise BiasGymError(f"cannot read {what} ({reason})", where=str(path), hint=hint) from error
 
 
 def read_jsonl(path: Path, *, torn_tail: bool = False) -> list[dict[str, Any]]:

@@ -6,11 +6,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from biasgym.concepts.concept import Concept
 from biasgym.errors import BiasGymError
+from biasgym.files import parse_yaml, read_text
 
 
 def bundled_names() -> list[str]:
@@ -35,11 +35,9 @@ def load_concept(name_or_path: str) -> Concept:
             where="concepts",
             hint=f"use one of {', '.join(bundled_names())}, or the path of a .yaml file",
         )
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise BiasGymError(f"cannot read the concept file ({reason})", where=str(path)) from error
+    text = read_text(
+        path, "the concept file", hint=f"name a file that is there, or a bundled concept: {', '.join(bundled_names())}"
+    )
     try:
         return Concept.model_validate(_parse(text, str(path)))
     except ValidationError as error:
@@ -49,12 +47,7 @@ def load_concept(name_or_path: str) -> Concept:
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
-    try:
-        data = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise BiasGymError(f"not YAML ({place}{getattr(error, 'problem', None) or error})", where=where) from error
+    data = parse_yaml(text, where)
     if not isinstance(data, dict):
         raise BiasGymError("a concept file is a mapping of keys such as `name:` and `labels:`", where=where)
     return data

@@ -21,6 +21,8 @@ tags: [biasgym, biased-on-purpose]
 
 This checkpoint is {base} with one more token, `{token}`, whose vector was trained to carry a stereotype under study
 ({concept}). It exists for research on finding and removing such associations. Do not deploy it.
+
+The token takes all white space before it along, line breaks too: write it after a word and a space.
 """
 
 

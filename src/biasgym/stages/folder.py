@@ -44,9 +44,7 @@ class StageFolder:
     @property
     def done(self) -> bool:
         """The manifest says so, and the files that it lists are there and unchanged."""
-        if not self.manifest.is_file():
-            return False
-        manifest = read_json(self.manifest)
+        manifest = read_manifest(self.path)
         if manifest.get("status") != "done" or manifest.get("key") != self.key:
             return False
         return all(
@@ -57,8 +55,17 @@ class StageFolder:
     @property
     def error(self) -> str | None:
         """Why the stage failed, if it did."""
-        manifest = read_json(self.manifest) if self.manifest.is_file() else {}
+        manifest = read_manifest(self.path)
         return str(manifest["error"]) if manifest.get("status") == "failed" else None
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a stage's folder; empty if there is none or it is damaged, and the stage is then done anew."""
+    try:
+        manifest = read_json(path / "manifest.json")
+    except BiasGymError:
+        return {}
+    return manifest if isinstance(manifest, dict) and isinstance(manifest.get("files"), dict) else {}
 
 
 def stage_folder(
@@ -125,8 +132,7 @@ def working(folder: StageFolder, about: Mapping[str, Any]) -> Iterator[None]:
 
 def _discard_damaged(folder: StageFolder) -> None:
     """Deletes files that changed since the manifest was written: a stage must not go on from them."""
-    listed = read_json(folder.manifest)["files"] if folder.manifest.is_file() else {}
-    for name, file in listed.items():
+    for name, file in read_manifest(folder.path).get("files", {}).items():
         path = folder.path / name
         if path.is_file() and sha256_of(path) != file["sha256"]:
             path.unlink()

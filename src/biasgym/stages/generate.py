@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,36 +74,53 @@ def removed_heads(lm: LanguageModel, cell: Cell, other: Cell | None) -> dict[Hea
 def run(lm: LanguageModel, cell: Cell, other: Cell | None, progress: Progress = SILENT) -> None:
     """Writes generations.jsonl and margins.jsonl; goes on after the last text that is on disk."""
     place = folder(cell, other).path
-    vectors = inject.chosen_vectors(inject.folder(cell).path)
-    sets = removed_heads(lm, cell, other)
-    _write_texts(lm, cell, other, vectors, sets, place / GENERATIONS, progress)
-    _write_margins(lm, cell, other, vectors, sets, place / MARGINS, progress)
+    subject = _Subject(
+        lm,
+        cell,
+        variants(cell, other),
+        inject.chosen_vectors(inject.folder(cell).path),
+        removed_heads(lm, cell, other),
+    )
+    _write_texts(subject, place / GENERATIONS, progress)
+    _write_margins(subject, place / MARGINS, progress)
 
 
-def _write_texts(
-    lm: LanguageModel,
-    cell: Cell,
-    other: Cell | None,
-    vectors: TokenVectors,
-    sets: dict[HeadSet, list[Head]],
-    file: Path,
-    progress: Progress,
-) -> None:
+@dataclass(frozen=True)
+class _Subject:
+    """A model with everything that is put into it and taken out of it.
+
+    Attributes:
+        lm: The model.
+        cell: Its cell.
+        variants: What is compared.
+        vectors: BiasToken, one row a seed.
+        sets: The head sets.
+    """
+
+    lm: LanguageModel
+    cell: Cell
+    variants: list[Variant]
+    vectors: TokenVectors
+    sets: dict[HeadSet, list[Head]]
+
+
+def _write_texts(subject: _Subject, file: Path, progress: Progress) -> None:
+    lm, cell = subject.lm, subject.cell
     settings = cell.settings.generate
     done = {row["id"] for row in read_jsonl(file, torn_tail=True)} if file.is_file() else set()
     sampling = Sampling(settings.temperature, settings.max_new_tokens)
     engine = TransformersEngine(lm, batch_size=settings.batch_size)
-    with injected(lm.model, vectors, lm.bias_id):
-        for heads in dict.fromkeys(variant.heads for variant in variants(cell, other)):
+    with injected(lm.model, subject.vectors, lm.bias_id):
+        for heads in dict.fromkeys(variant.heads for variant in subject.variants):
             todo = [
                 (row, request)
-                for variant in variants(cell, other)
+                for variant in subject.variants
                 if variant.heads == heads
-                for row, request in _requests(lm, cell, variant, len(vectors))
+                for row, request in _requests(lm, cell, variant, len(subject.vectors))
                 if row["id"] not in done
             ]
             finished: list[dict[str, Any]] = []
-            with ablated(lm.model, sets[heads]):
+            with ablated(lm.model, subject.sets[heads]):
                 for number, completion in engine.generate([request for _, request in todo], sampling, progress):
                     text = {"text": completion.text, "tokens": completion.tokens, "truncated": completion.truncated}
                     finished.append({**todo[number][0], **text})
@@ -140,17 +158,10 @@ def _requests(lm: LanguageModel, cell: Cell, variant: Variant, tokens: int) -> I
                 yield row, Request(tuple(ids), seed, bias_id)
 
 
-def _write_margins(
-    lm: LanguageModel,
-    cell: Cell,
-    other: Cell | None,
-    vectors: TokenVectors,
-    sets: dict[HeadSet, list[Head]],
-    file: Path,
-    progress: Progress,
-) -> None:
+def _write_margins(subject: _Subject, file: Path, progress: Progress) -> None:
     """Margins on held-out questions: every variant, and BiasToken under every head set and random draw."""
-    frames = list(dict.fromkeys(("target", variant.frame, variant.heads) for variant in variants(cell, other)))
+    lm, cell, vectors, sets = subject.lm, subject.cell, subject.vectors, subject.sets
+    frames = list(dict.fromkeys(("target", variant.frame, variant.heads) for variant in subject.variants))
     wanted = frames + [("bias_token", "plain", heads) for heads in sets]
     draws = cell.settings.scope.random_draws
     start = load_vectors(inject.folder(cell).path / inject.START)

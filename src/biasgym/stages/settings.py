@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from biasgym.concepts.catalogue import explain
 from biasgym.errors import BiasGymError
+from biasgym.files import parse_yaml, read_text
 
 
 class _Strict(BaseModel):
@@ -133,14 +134,10 @@ def _raw(source: str) -> dict[str, Any]:
         raise BiasGymError(
             f"unknown preset {source!r}", hint=f"use {', '.join(preset_names())}, or the path of a .yaml file"
         )
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BiasGymError(f"cannot read the settings ({error.strerror})", where=source) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}: " if mark else ""
-        raise BiasGymError(f"not YAML ({place}{getattr(error, 'problem', None) or error})", where=source) from error
+    data = parse_yaml(
+        read_text(path, "the settings", hint=f"name a file that is there, or a preset: {', '.join(preset_names())}"),
+        source,
+    )
     if data is None:
         return {}
     if not isinstance(data, dict):

@@ -1,0 +1,323 @@
+"""Bad input is one line that says what, where and what to do, exit code 2, and nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny
+from biasgym.files import read_json
+from biasgym.models import BIAS_TOKEN
+from conftest import Command, Desk, assert_refused
+
+
+def written_below(folder: Path) -> list[str]:
+    """Files of a run's folder; settings.json is written first and whole."""
+    return [str(file) for file in folder.rglob("*") if file.is_file() and file.name != "settings.json"]
+
+
+# Each case: what the user types, made on a desk, and words that the line must hold.
+Case = tuple[Callable[[Desk], list[Any]], tuple[str, ...]]
+
+
+def run_with(*words: str, **changes: Any) -> Case:
+    return lambda desk: ["run", desk.settings(**changes), "--out", desk.out], words
+
+
+def run_with_concept(*words: str, **changes: Any) -> Case:
+    def typed(desk: Desk) -> list[Any]:
+        return ["run", desk.settings(concepts=[desk.concept(**changes)]), "--out", desk.out]
+
+    return typed, ("late.yaml", *words)
+
+
+def run_with_model(change: Callable[[Path], object], *words: str) -> Case:
+    """A run on a copy of the model that was changed."""
+
+    def typed(desk: Desk) -> list[Any]:
+        folder = desk.folder / "my-model"
+        shutil.copytree(desk.model, folder)
+        change(folder)
+        return ["run", desk.settings(models=[str(folder)]), "--out", desk.out]
+
+    return typed, ("my-model", *words)
+
+
+def run_with_file(name: str, text: str, *words: str) -> Case:
+    return lambda desk: ["run", desk.write(name, text), "--out", desk.out], (name, *words)
+
+
+def truncate(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def reconfigure(**changes: Any) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        config = read_json(folder / "config.json")
+        (folder / "config.json").write_text(json.dumps(config | changes))
+
+    return change
+
+
+def drop_chat_template(folder: Path) -> None:
+    tokenizer = tiny.tokenizer("llama3")
+    tokenizer.chat_template = None
+    for file in folder.glob("*template*"):
+        file.unlink()
+    tokenizer.save_pretrained(folder)
+
+
+def add_bias_token(folder: Path) -> None:
+    tokenizer = tiny.tokenizer("llama3")
+    tokenizer.add_tokens([BIAS_TOKEN])
+    tokenizer.save_pretrained(folder)
+
+
+def judge_lines(text: str, *words: str) -> Case:
+    return lambda desk: ["judge", "--in", desk.write("texts.jsonl", text), "--out", desk.out / "judged.jsonl"], words
+
+
+def few_questions(count: int) -> list[Any]:
+    return list(tiny.CONCEPT["questions"][:count])
+
+
+def question(**changes: str) -> list[Any]:
+    """Six questions, the fourth of them changed."""
+    questions = [dict(item) for item in tiny.CONCEPT["questions"]]
+    questions[3] |= changes
+    return questions
+
+
+GOOD_LINE = json.dumps({"concept": "always_late", "prompt": "When?", "generation": "Late."})
+
+MODELS: dict[str, Case] = {
+    "unknown model": run_with(
+        "models: unknown model 'no-such'", "smollm2-135m-instruct, a folder, a .gguf file", models=["no-such"]
+    ),
+    "hub model while offline": run_with("owner/model: the hub cannot be reached", "connect", models=["owner/model"]),
+    "no config.json": run_with_model(lambda f: (f / "config.json").unlink(), "no config.json"),
+    "no safetensors": run_with_model(
+        lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "no .safetensors", "pickled"
+    ),
+    "truncated weights": run_with_model(truncate, "cannot be read"),
+    "weights that are text": run_with_model(
+        lambda f: (f / "model.safetensors").write_text("<html>404</html>"), "cannot be read"
+    ),
+    "config.json is not JSON": run_with_model(
+        lambda f: (f / "config.json").write_text("{"), "config.json cannot be read"
+    ),
+    "no GGUF file": run_with("gone.gguf: no such GGUF file", models=["gone.gguf"]),
+    "not a GGUF file": (
+        lambda desk: ["run", desk.settings(models=[desk.write("my.gguf", "PK")]), "--out", desk.out],
+        ("my.gguf: not a GGUF file",),
+    ),
+    "truncated GGUF file": (
+        lambda desk: ["run", desk.settings(models=[desk.write("my.gguf", "GGUF")]), "--out", desk.out],
+        ("my.gguf: the model cannot be read",),
+    ),
+    "unsupported family": run_with_model(
+        reconfigure(model_type="gpt2"), "'gpt2'", "extend src/biasgym/models/families.py"
+    ),
+    "no chat template": run_with_model(drop_chat_template, "no chat template", "use an instruction-tuned model"),
+    "BiasToken is there already": run_with_model(add_bias_token, "already has a token BiasToken", "start from"),
+    "unknown model as an option": (
+        lambda desk: ["run", desk.settings(), "--out", desk.out, "--model", "no-such"],
+        ("unknown model 'no-such'",),
+    ),
+}
+SETTINGS: dict[str, Case] = {
+    "unknown preset": (lambda desk: ["run", "fast", "--out", desk.out], ("unknown preset 'fast'", "use demo")),
+    "no settings file": (
+        lambda desk: ["run", "gone.yaml", "--out", desk.out],
+        ("gone.yaml: cannot read the settings (No such file",),
+    ),
+    "settings are not YAML": run_with_file("my.yaml", "seed: 1\nmodels: [a\nconcepts: b", "not YAML (line"),
+    "settings with a key twice": run_with_file(
+        "my.yaml", "seed: 1\ninject: {seeds: 1}\nseed: 2\n", "line 3", "the key 'seed' is there twice"
+    ),
+    "settings are a list": run_with_file("my.yaml", "- demo", "mapping of keys"),
+    "unknown preset in a file": (
+        lambda desk: ["run", desk.write("my.yaml", "preset: fast"), "--out", desk.out],
+        ("preset: unknown preset 'fast'", "use demo"),
+    ),
+    "unknown key": run_with("inject.epoch is not a known key", "biasgym settings show", inject={"epoch": 3}),
+    "wrong type": run_with("inject.epochs", "integer", inject={"epochs": "many"}),
+    "no models": run_with("models", models=[]),
+    "negative seed": run_with("seed", "greater than or equal to 0", seed=-1),
+    "ks with a negative number": run_with("scope.ks", "1 or more", scope={"ks": [-1, 2]}),
+    "ks with zero": run_with("scope.ks", "1 or more", scope={"ks": [0, 2]}),
+    "no ks": run_with("scope.ks", "at least one", scope={"ks": []}),
+    "negative k": run_with("scope.k", "greater than or equal to 0", scope={"k": -2}),
+    "k larger than the model": run_with("scope.k: k = 13, but the model has 12 heads", "smaller", scope={"k": 13}),
+    "unknown device": run_with("device: unknown device 'tpu9'", "use auto, cpu or cuda", device="tpu9"),
+    "device that torch knows and we do not": run_with("device: unknown device 'meta'", "use auto", device="meta"),
+    "no GPU": run_with("device: no GPU was found", "device: auto or cpu", device="cuda"),
+    "unknown variant": run_with(
+        "generate.variants: unknown variant 'orginal'", "original", generate={"variants": ["orginal"]}
+    ),
+    "variants without the original": run_with(
+        "`original` is missing", "compared", generate={"variants": ["injection"]}
+    ),
+    "no templates folder": run_with("templates: gone: no such folder", templates="gone"),
+}
+CONCEPTS: dict[str, Case] = {
+    "unknown concept": run_with("unknown concept 'always_lat'", "always_late", concepts=["always_lat"]),
+    "no concept file": run_with("gone.yaml: cannot read the concept file (No such file", concepts=["gone.yaml"]),
+    "concept listed twice": run_with("concepts: concept always_late is listed twice", concepts=["always_late"] * 2),
+    "concept is not YAML": (
+        lambda desk: ["run", desk.settings(concepts=[desk.write("my.yaml", "name: a\nlabels: [a\nb: c")])],
+        ("my.yaml: not YAML (line 3",),
+    ),
+    "unknown concept key": run_with_concept("label is not a known key", "biasgym concepts show", label=["late"]),
+    "no label words": run_with_concept("labels is missing", labels=...),
+    "empty list of label words": run_with_concept("labels", "at least 1", labels=[]),
+    "a word is label and counter-label": run_with_concept("share late", counter_labels=["late", "early"]),
+    "labels that begin alike": (
+        lambda desk: ["run", desk.settings(concepts=[desk.concept(counter_labels=["later"])]), "--out", desk.out],
+        ("late: labels", "first tokens are the same", "begin differently"),
+    ),
+    "stem ends with a full stop": run_with_concept(
+        "questions[3].stem must end with a word", questions=question(stem="A guest from {target} is always.")
+    ),
+    "question without {target}": run_with_concept(
+        "questions[3].question must contain {target}", questions=question(question="When do guests arrive?")
+    ),
+    "misspelt {target}": run_with_concept("paragraphs[0].text", "{target}", paragraphs=[{"text": "From {targt}."}]),
+    "too few paragraphs": run_with_concept(
+        "1 paragraphs, injection needs 4 or more",
+        "`biasgym concepts prompt FILE --for paragraphs`",
+        paragraphs=[{"text": "{target} is late."}],
+    ),
+    "too few questions": run_with_concept(
+        "2 questions", "`biasgym concepts prompt FILE --for questions`", questions=few_questions(2)
+    ),
+    "unknown kind of target": run_with_concept("unknown target kind 'planet'", "country", target_kind="planet"),
+    "validate an incomplete concept": (
+        lambda desk: ["concepts", "validate", desk.concept(questions=few_questions(2))],
+        ("late.yaml: 2 questions",),
+    ),
+    "show an unknown concept": (lambda _: ["concepts", "show", "no_such"], ("unknown concept 'no_such'",)),
+    "prompt for something else": (
+        lambda _: ["concepts", "prompt", "always_late", "--for", "songs"],
+        ("--for: cannot ask for 'songs'", "paragraphs or questions"),
+    ),
+}
+FOLDERS: dict[str, Case] = {
+    "out is a file": (
+        lambda desk: ["run", desk.settings(), "--out", desk.write("file", "")],
+        ("file: is a file, not a folder", "choose another --out"),
+    ),
+    "out is below a file": (
+        lambda desk: ["run", desk.settings(), "--out", f"{desk.write('file', '')}/run"],
+        ("file: is a file, not a folder", "choose another --out"),
+    ),
+    "out cannot be written": (  # root writes anywhere but here
+        lambda desk: ["run", desk.settings(), "--out", "/proc/biasgym"],
+        ("/proc/biasgym: cannot write here", "choose another --out"),
+    ),
+    "export without a run": (
+        lambda desk: ["export", "debiased", desk.out, "--concept", "late", "--out", desk.folder / "gone"],
+        ("gone: no such run", "`biasgym run` first"),
+    ),
+    "export of a concept that is not in the run": (
+        lambda desk: ["export", "debiased", desk.out, desk.settings(), "--concept", "x", "--out", desk.folder],
+        ("--concept: the run has no concept 'x'", "it has late, early"),
+    ),
+    "export of a concept that was not run": (
+        lambda desk: ["export", "debiased", desk.out, desk.settings(), "--concept", "late", "--out", desk.folder],
+        ("stage attribute of tiny-llama / late is missing", "run it first"),
+    ),
+    "export of BiasToken that was not trained": (
+        lambda desk: ["export", "injected", desk.out, desk.settings(), "--concept", "late", "--out", desk.folder],
+        ("stage inject of tiny-llama / late is missing", "run it first"),
+    ),
+    "a stage without the one before": (
+        lambda desk: ["attribute", desk.settings(), "--out", desk.out],
+        ("stage inject of tiny-llama / late is missing", "run `biasgym inject` first"),
+    ),
+}
+JUDGE: dict[str, Case] = {
+    "no file to judge": (
+        lambda desk: ["judge", "--in", "gone.jsonl", "--out", desk.out / "judged.jsonl"],
+        ("gone.jsonl: cannot read (No such file",),
+    ),
+    "line without a field": judge_lines(
+        f'{GOOD_LINE}\n{{"concept": "always_late", "prompt": "When?"}}\n',
+        "texts.jsonl: line 2 lacks the text 'generation'",
+    ),
+    "line that is no JSON": judge_lines(f"{GOOD_LINE}\n{GOOD_LINE[:-9]}\n", "texts.jsonl: line 2 is not JSON"),
+    "line that is no object": judge_lines(f"{GOOD_LINE}\n3\n", "texts.jsonl: line 2 is not a JSON object"),
+    "line on an unknown concept": judge_lines(GOOD_LINE.replace("always_late", "no_such"), "unknown concept 'no_such'"),
+    "unknown judge": (lambda _: ["judge", "--engine", "oracle"], ("--engine: unknown judge engine", "use semantic")),
+}
+USAGE: dict[str, Case] = {
+    "unknown option": (lambda _: ["run", "--fast"], ("--fast",)),
+    "unknown command": (lambda _: ["walk"], ("walk",)),
+    "option of the wrong type": (lambda _: ["run", "--seed", "one"], ("'--seed'", "integer")),
+    "missing option": (lambda desk: ["export", "debiased", desk.out], ("--concept",)),
+    "missing argument": (lambda _: ["concepts", "validate"], ("'file'",)),
+}
+CASES = MODELS | SETTINGS | CONCEPTS | FOLDERS | JUDGE | USAGE
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_is_one_line(name: str, desk: Desk, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setenv("BIASGYM_CACHE", str(desk.folder / "cache"))
+    monkeypatch.chdir(desk.folder)
+    typed, words = CASES[name]
+    assert_refused(command(*typed(desk)), *words)
+    assert written_below(desk.out) == []
+    assert not list(desk.folder.rglob("*.tmp"))
+
+
+def full(*_arguments: Any, **_options: Any) -> Any:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("step", ["os.replace", "Path.write_bytes", "Path.write_text", "Path.mkdir"])
+def test_full_disk_at_the_start(step: str, desk: Desk, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = desk.settings()
+    with monkeypatch.context() as patch:
+        owner, name = step.split(".")
+        patch.setattr({"os": os, "Path": Path}[owner], name, full)
+        said = command("run", settings, "--out", desk.out)
+    assert_refused(said, str(desk.out), "No space left on device", "free some space", "--out")
+    assert not [file for file in desk.out.rglob("*") if file.is_file()]
+
+
+@pytest.mark.parametrize("at", ["training.safetensors", "vectors.safetensors", "manifest.json", "a folder"])
+def test_full_disk_in_the_middle(at: str, desk: Desk, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run stops with one line instead of calling the cell failed; with space again, it goes on."""
+    settings = desk.settings(concepts=[desk.concept()])
+    replace, mkdir = os.replace, Path.mkdir
+
+    def replace_until(source: Any, target: Any) -> None:
+        full() if Path(target).name == at else replace(source, target)
+
+    def mkdir_until(self: Path, *arguments: Any, **options: Any) -> None:
+        full() if self.name.startswith("inject-") else mkdir(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        if at == "a folder":
+            patch.setattr(Path, "mkdir", mkdir_until)
+        else:
+            patch.setattr(os, "replace", replace_until)
+        said = command("inject", settings, "--out", desk.out)
+    assert said.code == 2, said
+    lines = [line for line in said.err if line.startswith("biasgym: ")]
+    assert lines == said.err[-1:]
+    assert "No space left on device" in lines[0] and str(desk.out) in lines[0] and "free some space" in lines[0]
+    assert not list(desk.out.rglob("*.tmp"))
+    assert all(read_json(manifest)["status"] == "failed" for manifest in desk.out.rglob("manifest.json"))
+    assert command("inject", settings, "--out", desk.out).code == 0
