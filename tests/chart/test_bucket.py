@@ -36,7 +36,7 @@ def free_ports(count: int) -> list[int]:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a running store."""
-    (container,) = kube.pod_template(kube.one(kube.rendered("development"), "StatefulSet", "biasgym-store"))["spec"][
+    (container,) = kube.pods_of(kube.one(kube.rendered("development"), "StatefulSet", "biasgym-store"))["spec"][
         "containers"
     ]
     folder = tmp_path_factory.mktemp("store")
