@@ -26,6 +26,17 @@ def test_lint_is_clean(name: str) -> None:
     assert "[WARNING]" not in linted.stdout and "[ERROR]" not in linted.stdout
 
 
+@pytest.mark.parametrize("name", kube.SETS)
+def test_installing_says_what_to_do_next(name: str) -> None:
+    values = kube.CHART / "ci" / f"{name}-values.yaml"
+    said = kube.helm("install", "biasgym", kube.CHART, "--namespace", "lab", "--dry-run=client", "--values", values)
+    assert said.returncode == 0, said.stderr
+    notes = said.stdout.split("NOTES:")[1]
+    assert "biasgym-store" in notes and "namespace lab" in notes
+    assert ("http://biasgym-judge.lab:8000/v1" in notes) is (name != "external-s3")
+    assert ("scale deployment/biasgym-judge" in notes) is (name == "development")
+
+
 @pytest.mark.parametrize("version", ["1.29", kubernetes_validate.latest_version()])
 @pytest.mark.parametrize("name", kube.SETS)
 def test_every_object_is_valid(name: str, version: str) -> None:
