@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= runs/demo
 
-.PHONY: help setup demo test check bench format clean
+.PHONY: help setup demo test check chart bench format clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,17 +28,22 @@ test: $(STAMP)  ## All tests.
 	$(BIN)/python -m pytest
 
 check: $(STAMP)  ## Format, lint, types and import rules.
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks charts k8s
+	$(BIN)/ruff check src tests benchmarks charts k8s
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(STAMP)  ## Format the code and mend what the linter can mend.
-	$(BIN)/ruff check --fix-only src tests benchmarks
-	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix-only src tests benchmarks charts k8s
+	$(BIN)/ruff format src tests benchmarks charts k8s
+
+chart: $(STAMP)  ## Write what follows from the chart: its README and k8s/.
+	$(BIN)/python charts/readme.py
+	$$($(BIN)/python tests/chart/kube.py helm) template biasgym charts/biasgym --namespace biasgym \
+	  --values charts/biasgym/ci/development-values.yaml | $(BIN)/python k8s/write.py
 
 bench: $(STAMP)  ## Timings against peers, as ratios; writes benchmarks/results.json.
 	$(BIN)/python -m benchmarks
 
 clean:  ## Remove .venv and caches; runs stay.
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .cache
