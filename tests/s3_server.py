@@ -19,6 +19,7 @@ from minio.error import MinioException
 
 ACCESS_KEY, SECRET_KEY = "tester", "tester-secret"
 READER_KEY, READER_SECRET = "reader", "reader-secret"
+WORKER_KEY, WORKER_SECRET = "worker", "worker-secret"
 BUCKET = "biasgym"
 _READY_SECONDS = 60
 
@@ -42,7 +43,8 @@ class S3Server:
                 {
                     "identities": [
                         _identity("tester", ACCESS_KEY, SECRET_KEY, ["Admin", "Read", "Write", "List", "Tagging"]),
-                        _identity("reader", READER_KEY, READER_SECRET, ["Read", "List", f"Write:{BUCKET}/mine/*"]),
+                        _identity("reader", READER_KEY, READER_SECRET, ["Read", "List"]),
+                        _identity("worker", WORKER_KEY, WORKER_SECRET, []),  # may do what a bucket's policy says
                     ]
                 }
             )

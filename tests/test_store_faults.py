@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -20,9 +21,9 @@ import pytest
 from biasgym.errors import BiasGymError, StorageError
 from biasgym.files import sha256_of, write_text
 from biasgym.stages.folder import StageFolder, stage_folder, working
-from biasgym.store import Evaluation, Registry, fetch, mirrored, open_store, publish
+from biasgym.store import Evaluation, Mirror, Record, Registry, fetch, mirrored, open_store, policy, publish
 from biasgym.store.s3 import PART, S3Store, open_s3
-from s3_server import BUCKET, READER_KEY, READER_SECRET, S3Server
+from s3_server import BUCKET, READER_KEY, READER_SECRET, WORKER_KEY, WORKER_SECRET, S3Server
 
 
 @pytest.fixture
@@ -42,13 +43,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, environment: Callable[..
     return str(tmp_path / "store") if request.param == "folder" else f"s3://{BUCKET}/{tmp_path.name}"
 
 
-def big_stage(folder: Path) -> StageFolder:
-    """A finished stage that takes a while to travel."""
+def big_stage(folder: Path, small: int = 12, large: int = 3 * PART + 5) -> StageFolder:
+    """A finished stage that takes a while to travel: some small files and one that goes in parts."""
     stage = stage_folder(folder, "inject", {"seed": 1})
     with working(stage, {}):
-        for number in range(12):
+        for number in range(small):
             (stage.path / f"file-{number:02d}").write_bytes(os.urandom(2**20))
-        (stage.path / "large").write_bytes(os.urandom(3 * PART + 5))
+        (stage.path / "large").write_bytes(os.urandom(large))
     return stage
 
 
@@ -129,7 +130,7 @@ def test_a_full_store_is_said_and_what_was_there_stays(tmp_path: Path, environme
         with working(first, {}):
             (first.path / "file").write_bytes(b"small")
         publish(store, first.path, "first")
-        second = big_stage(tmp_path)
+        second = big_stage(tmp_path, 1, 2**22)
         with pytest.raises(StorageError, match="as a full one does"):
             publish(store, second.path, "second")
         assert fetch(store, "first", tmp_path / "copy") and not fetch(store, "second", tmp_path / "other")
@@ -163,6 +164,52 @@ def test_wrong_keys_are_refused_at_once(
         for read in (lambda: store.read("a"), lambda: list(store.list("")), lambda: store.exists("a")):
             with pytest.raises(BiasGymError, match=message):
                 read()
+
+
+def test_a_bucket_that_is_missing_is_named(environment: Callable[..., None], tmp_path: Path) -> None:
+    environment(AWS_ACCESS_KEY_ID=READER_KEY, AWS_SECRET_ACCESS_KEY=READER_SECRET)
+    store = open_s3("s3://no-such-bucket/x", patience=3600)
+    for action in (
+        lambda: store.read("a"),
+        lambda: store.exists("a"),
+        lambda: list(store.list("")),
+        lambda: fetch(store, "p", tmp_path / "copy"),
+        lambda: Registry(store).list(),
+    ):
+        with pytest.raises(BiasGymError, match="there is no such bucket; create it, or correct the URL"):
+            action()
+
+
+def test_the_policy_is_enough_and_no_more(environment: Callable[..., None], s3: S3Server, tmp_path: Path) -> None:
+    environment(AWS_ACCESS_KEY_ID=WORKER_KEY, AWS_SECRET_ACCESS_KEY=WORKER_SECRET)
+    ours, theirs = f"s3://{BUCKET}/team/ours", f"s3://{BUCKET}/team/theirs"
+    allowed = policy(ours)
+    for statement in allowed["Statement"]:
+        statement["Principal"] = {"AWS": "*"}
+    s3.client().set_bucket_policy(BUCKET, json.dumps(allowed))
+    try:
+        store, stage = open_s3(ours), big_stage(tmp_path, 1, PART + 1)
+        publish(store, stage.path, "p")
+        assert fetch(store, "p", tmp_path / "copy") and not fetch(store, "q", tmp_path / "none")
+        mirror = Mirror(store, "c", tmp_path / "copy")
+        assert mirror.save()
+        mirror.clear()
+        registry = Registry(store)
+        assert registry.claim(_EVALUATION, "run") and registry.register(Record(**_EVALUATION._asdict()))
+        assert len(registry.list()) == 1
+        other = open_s3(theirs)
+        for action in (
+            lambda: other.read("a"),
+            lambda: other.write("a", b""),
+            lambda: other.create("a", b""),
+            lambda: list(other.list("")),
+            lambda: other.delete("a"),
+            lambda: publish(other, stage.path, "p"),
+        ):
+            with pytest.raises(BiasGymError, match="access is denied"):
+                action()
+    finally:
+        s3.client().delete_bucket_policy(BUCKET)
 
 
 def test_a_clock_that_is_wrong_is_named(environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
