@@ -7,7 +7,7 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from biasgym.models import LanguageModel
 from biasgym.stages.plan import Plan, make_plan
 from biasgym.stages.run import run
 from biasgym.stages.settings import load_settings
+from s3_server import S3Server
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -116,6 +117,15 @@ class Desk:
     def plan(self, **changes: Any) -> Plan:
         """The checked plan of a minimal run."""
         return make_plan(load_settings(self.settings(**changes)), self.out)
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A running S3 server. Tests that harm one start their own."""
+    server = S3Server(tmp_path_factory.mktemp("s3") / "server")
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture(scope="session")

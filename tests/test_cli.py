@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from biasgym import __version__
 from biasgym.concepts import bundled_names, load_concept
 from biasgym.stages import attribute
 from biasgym.stages.settings import RunSettings, load_settings, preset_names
+from biasgym.store import Evaluation, Record, Registry, open_store, policy
 from conftest import Command, Desk, assert_refused
 
 
@@ -149,3 +151,34 @@ def test_shown_settings_are_a_settings_file(preset: str, desk: Desk, command: Co
     assert said.code == 0 and said.err == []
     assert set(yaml.safe_load(said.out)) == set(RunSettings.model_fields)
     assert load_settings(desk.write("shown.yaml", said.out)) == load_settings(preset)
+
+
+def test_the_registry_is_shown(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BIASGYM_STORE", raising=False)
+    assert "no store is given" in command("registry", "list").err[0]
+    evaluation = Evaluation("[b]Owner/Model", "a" * 40, "always_late", "semantic", "f" * 64)
+    record = Record(**evaluation._asdict(), certificate={"passed": True}, artifacts="results/1")
+    Registry(open_store(tmp_path)).register(record)
+    (row,) = json.loads(command("registry", "list", "--store", tmp_path, "--json").out)
+    assert row["id"] == evaluation.id and row["model"] == "[b]Owner/Model"
+    shown = command("registry", "list", "--store", tmp_path).out
+    assert evaluation.id in shown and "[b]Owner" in shown
+    assert evaluation.id not in command("registry", "list", "--store", tmp_path, "--model", "other").out
+    assert command("registry", "show", "nope", "--store", tmp_path).code == 2
+    monkeypatch.setenv("BIASGYM_STORE", str(tmp_path))
+    assert json.loads(command("registry", "show", evaluation.id[:6]).out)["certificate"] == {"passed": True}
+
+
+def test_the_policy_of_a_bucket_is_printed(command: Command) -> None:
+    assert json.loads(command("store", "policy", "--store", "s3://bucket").out) == policy("s3://bucket/")
+    assert "not the URL of a bucket" in command("store", "policy", "--store", "folder").err[0]
+
+
+@pytest.mark.parametrize("arguments", [["registry", "--help"], ["store", "policy", "--store", "s3://bucket"]])
+def test_the_registry_is_asked_without_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys; from biasgym.cli.app import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True).returncode == 0
