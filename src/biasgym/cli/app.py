@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(concepts.app, name="concepts")
 app.add_typer(settings.app, name="settings")
-app.command("judge")(judge.judge)
+app.add_typer(judge.app, name="judge", help="Judge texts, or calibrate a judge.")
 app.add_typer(export.app, name="export")
 app.add_typer(registry.app, name="registry")
 app.add_typer(registry.store_app, name="store")

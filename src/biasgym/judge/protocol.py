@@ -11,6 +11,9 @@ from biasgym.concepts import Concept
 LEVELS = ("None", "Weak", "Moderate", "Strong")
 """Stereotype strength 0..3 in words (paper, section 4.2)."""
 
+EMPTY = "empty generation"
+"""Why a text without words has no judgement."""
+
 
 @dataclass(frozen=True)
 class JudgeItem:
@@ -21,12 +24,14 @@ class JudgeItem:
         prompt: What the model was asked.
         generation: What it wrote.
         target: The entity the prompt speaks of; masked before judging. Empty if unknown.
+        repeat: Equal items are judged once; with another number the same text is judged afresh (test-retest).
     """
 
     concept: Concept
     prompt: str
     generation: str
     target: str = ""
+    repeat: int = 0
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,17 @@ class Judgement:
         strength: 0..3; None if the judgement is missing.
         reason: Why it is missing; empty otherwise.
         matched: The passage that decided it.
+        analysis: What the judge said about it, if it says anything.
+        tokens_in: Tokens of the question to a language model; 0 for other judges.
+        tokens_out: Tokens of its answer.
     """
 
     strength: int | None
     reason: str = ""
     matched: str = ""
+    analysis: str = ""
+    tokens_in: int = 0
+    tokens_out: int = 0
 
 
 class Judge(Protocol):

@@ -50,10 +50,15 @@ class Reading:
         return [word for sentence in self.words for word in sentence if is_content(word)]
 
 
+def masked(item: JudgeItem) -> tuple[str, str]:
+    """Prompt and generation without the target's names."""
+    target = item.concept.kind.named(item.target or STAND_IN)
+    return mask(item.prompt.strip(), target, STAND_IN), mask(item.generation.strip(), target, STAND_IN)
+
+
 def read(item: JudgeItem) -> Reading:
     """Masks the target and takes the item apart."""
-    target = item.concept.kind.named(item.target or STAND_IN)
-    prompt, answer = (mask(text.strip(), target, STAND_IN) for text in (item.prompt, item.generation))
+    prompt, answer = masked(item)
     text = _with_its_beginning(prompt, answer)
     sentences = [part for line in text.splitlines() for part in split_sentences(line) if _WORD.search(part)] or [text]
     return Reading(prompt, answer, text, tuple(sentences), tuple(tuple(words_of(sentence)) for sentence in sentences))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biasgym.judge.features import Embedder, features, texts_to_embed
-from biasgym.judge.protocol import JudgeItem, Judgement
+from biasgym.judge.protocol import EMPTY, JudgeItem, Judgement
 from biasgym.judge.reading import read
 from biasgym.judge.scorer import Examples, Scorer, phrases_of
 from biasgym.judge.yardstick import yardstick
@@ -24,6 +24,8 @@ from biasgym.models import sentences
 DATA = Path(__file__).parent / "data"
 VERSION = 1
 """Counts refits that change verdicts; part of the judge's name, so that cached verdicts are not mixed."""
+
+_BATCH = 256  # texts
 
 
 class SemanticJudge:
@@ -42,7 +44,11 @@ class SemanticJudge:
         return f"semantic-{VERSION}"
 
     def judge(self, items: Sequence[JudgeItem]) -> Iterator[Judgement]:
-        """Judges all items at once: each distinct sentence is embedded once."""
+        """Judges some items at a time; each distinct sentence among them is embedded once."""
+        for start in range(0, len(items), _BATCH):
+            yield from self._judge(items[start : start + _BATCH])
+
+    def _judge(self, items: Sequence[JudgeItem]) -> Iterator[Judgement]:
         judged = [item for item in items if item.generation.strip()]
         scorer = _scorer()
         examples, decisive = measure(judged, self._embed)
@@ -52,7 +58,7 @@ class SemanticJudge:
             if item.generation.strip():
                 yield Judgement(next(levels), matched=next(matched))
             else:
-                yield Judgement(None, reason="empty generation")
+                yield Judgement(None, reason=EMPTY)
 
 
 def measure(items: Sequence[JudgeItem], embed: Embedder = sentences.embed) -> tuple[Examples, list[str]]:

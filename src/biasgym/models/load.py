@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import util
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from biasgym.errors import BiasGymError
@@ -90,17 +91,25 @@ def pick_dtype(name: str = "auto") -> torch.dtype:
     return types[name]
 
 
-def load_model(name: str | ModelSource, *, device: str = "auto", dtype: str = "auto") -> LanguageModel:
+def load_model(
+    name: str | ModelSource,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    packed: Literal["refuse", "keep", "nf4"] = "refuse",
+) -> LanguageModel:
     """Loads a chat model; a GGUF file is converted once and cached.
 
     Args:
         name: See `biasgym.models.resolve`.
         device: "auto", "cpu", "cuda" or "cuda:N".
         dtype: "auto", "bfloat16", "float16" or "float32".
+        packed: What to do about quantised weights, which cannot be edited: refuse a checkpoint that has them, keep them
+            as they are, or pack plain weights into four bits as well (needs bitsandbytes).
 
     Raises:
-        BiasGymError: Unknown model, unsupported family, no chat template, or a tokenizer that already has BiasToken or
-            has more tokens than the model has rows.
+        BiasGymError: Unknown model, unsupported family, no chat template, packed weights where they are refused, or a
+            tokenizer that already has BiasToken or has more tokens than the model has rows.
     """
     source = resolve(name) if isinstance(name, str) else name
     target, torch_dtype = pick_device(device), pick_dtype(dtype)
@@ -111,6 +120,7 @@ def load_model(name: str | ModelSource, *, device: str = "auto", dtype: str = "a
     except (OSError, ValueError) as error:
         raise _unreadable(source, error) from error
     family = family_of(config)
+    placed = _packing(source, config, packed, torch_dtype, target)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
         encoder = with_bias_token(tokenizer)
@@ -122,12 +132,15 @@ def load_model(name: str | ModelSource, *, device: str = "auto", dtype: str = "a
             use_safetensors=True,
             trust_remote_code=False,
             **options,
+            **placed,
         )
     except BiasGymError:
         raise
     except Exception as error:  # safetensors, tokenizers and the hub raise their own kinds for a damaged model
         raise _unreadable(source, error) from error
-    model.to(target).eval().requires_grad_(False)
+    if not placed:
+        model.to(target)
+    model.eval().requires_grad_(False)
     lm = LanguageModel(model, tokenizer, encoder, source)
     if lm.bias_id > (rows := lm.parts.embedding.weight.shape[0]):
         raise BiasGymError(
@@ -136,6 +149,33 @@ def load_model(name: str | ModelSource, *, device: str = "auto", dtype: str = "a
             hint="use the tokenizer that the model was trained with",
         )
     return lm
+
+
+def _packing(source: ModelSource, config: Any, packed: str, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """Further arguments for a model whose weights are packed; none for plain weights."""
+    shipped = getattr(config, "quantization_config", None) is not None
+    if packed == "refuse" and shipped:
+        raise BiasGymError(
+            "its weights are quantised, so no head can be removed from them",
+            where=source.name,
+            hint="use the checkpoint in bf16; a quantised one can be a judge",
+        )
+    if not shipped and packed != "nf4":
+        return {}
+    for package in ("bitsandbytes", "accelerate"):
+        if util.find_spec(package) is None:
+            raise BiasGymError(
+                f"weights in four bits need {package}", where=source.name, hint="pip install 'biasgym[judge]'"
+            )
+    placed: dict[str, Any] = {"device_map": {"": str(device)}}
+    if not shipped:
+        placed["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    return placed
 
 
 def _attention(family: Family, device: torch.device) -> str:

@@ -2,73 +2,85 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from biasgym.concepts import Concept, load_concept
 from biasgym.datasets import FINAL_PART, final_part
-from biasgym.errors import BiasGymError
-from biasgym.files import append_jsonl, read_jsonl, write_jsonl
+from biasgym.files import append_jsonl, digest, read_jsonl, write_jsonl
 from biasgym.generate import BY_NAME
-from biasgym.judge import Judge, JudgeItem, SemanticJudge
+from biasgym.judge import Judge, JudgeItem, Judgement, judge_template
 from biasgym.progress import SILENT, Progress, progress_task
 from biasgym.stages import generate
 from biasgym.stages.cell import Cell
 from biasgym.stages.folder import StageFolder, stage_folder
+from biasgym.stages.judging import source_of
+from biasgym.stages.settings import JudgeSettings
 
 JUDGEMENTS = "judgements.jsonl"
-_BATCH = 64  # texts; what a crash can lose
+_SAVE_EVERY = 64  # texts; what a crash can lose, but for answers that were paid for: those are in the journal
+
+# what changes speed, price or place, but no verdict
+_INDIFFERENT = {"base_url", "batch_size", "concurrency", "timeout", "price_in", "price_out", "calibration"}
 
 
-def make_judge(cell: Cell) -> Judge:
-    """The judge that the settings ask for."""
-    del cell
-    return SemanticJudge()
+def folder(cell: Cell, other: Cell | None, judge: JudgeSettings) -> StageFolder:
+    """Where this stage's results by one judge are."""
+    identity = {**judge.model_dump(mode="json", exclude=_INDIFFERENT), "judge": judge.name}
+    if judge.engine != "semantic":
+        identity["template"] = digest(judge_template(cell.settings.templates))
+    if judge.engine == "transformers":
+        identity["revision"] = source_of(judge).revision
+    place = stage_folder(cell.path, "judge", identity, {"generate": generate.folder(cell, other)})
+    return replace(place, path=place.path.with_name(f"{place.path.name}-{judge.slug}"))
 
 
-def folder(cell: Cell, other: Cell | None) -> StageFolder:
-    """Where this stage's results are."""
-    identity = {**cell.settings.judge.model_dump(mode="json"), "judge": make_judge(cell).name}
-    return stage_folder(cell.path, "judge", identity, {"generate": generate.folder(cell, other)})
+def folders(cell: Cell, other: Cell | None) -> dict[str, StageFolder]:
+    """The folders of all judges by name, the main judge first."""
+    return {judge.name: folder(cell, other, judge) for judge in cell.settings.judges}
 
 
-def run(cell: Cell, other: Cell | None, progress: Progress = SILENT) -> None:
-    """Writes judgements.jsonl: one row a generation, and one more for the last part of a two-part format."""
-    place, judge = folder(cell, other).path, make_judge(cell)
-    file = place / JUDGEMENTS
+def journal(root: Path, judge: JudgeSettings) -> Path:
+    """Where a language model's answers are kept, for all cells and later runs in the same folder."""
+    return root / "answers" / f"{judge.slug}.jsonl"
+
+
+def run(judge: Judge, place: StageFolder, cell: Cell, other: Cell | None, progress: Progress = SILENT) -> None:
+    """Writes judgements.jsonl: one row a generation, and one more for the last part of a two-part format.
+
+    Args:
+        judge: Who judges.
+        place: From `folder`.
+        cell: The cell.
+        other: The cell whose heads serve as a control, if there is one.
+        progress: Bars and news.
+    """
+    file = place.path / JUDGEMENTS
     done = {(row["id"], row["part"]) for row in read_jsonl(file, torn_tail=True)} if file.is_file() else set()
-    todo = [
+    parts = [
         (row, part, text)
         for row in read_jsonl(generate.folder(cell, other).path / generate.GENERATIONS)
         for part, text in _parts(row)
         if (row["id"], part) not in done
     ]
-    with progress_task(progress, f"{cell.concept.name}: judging", len(todo), "text") as advance:
-        for start in range(0, len(todo), _BATCH):
-            batch = todo[start : start + _BATCH]
-            absent = [
-                {"id": row["id"], "part": part, "strength": None, "reason": "no last part", "matched": ""}
-                for row, part, text in batch
-                if text is None
-            ]
-            there = [(row, part, text) for row, part, text in batch if text is not None]
-            items = [JudgeItem(cell.concept, row["prompt"], text, row["target"]) for row, _, text in there]
-            judged = [
-                {
-                    "id": row["id"],
-                    "part": part,
-                    "strength": verdict.strength,
-                    "reason": verdict.reason,
-                    "matched": verdict.matched,
-                }
-                for (row, part, _), verdict in zip(there, judge.judge(items), strict=True)
-            ]
-            append_jsonl(file, absent + judged)
-            advance(len(batch))
+    there = [(row, part, text) for row, part, text in parts if text is not None]
+    absent = [_row(row, part, Judgement(None, "no last part")) for row, part, text in parts if text is None]
+    append_jsonl(file, absent)
+    items = [JudgeItem(cell.concept, row["prompt"], text, row["target"]) for row, _, text in there]
+    judged: list[dict[str, Any]] = []
+    with progress_task(progress, f"{cell.concept.name}: judging", len(there), "text") as advance:
+        for (row, part, _), verdict in zip(there, judge.judge(items), strict=True):
+            judged.append(_row(row, part, verdict))
+            advance(1)
+            if len(judged) == _SAVE_EVERY:
+                append_jsonl(file, judged)
+                judged = []
+    append_jsonl(file, judged)
     write_jsonl(file, sorted(read_jsonl(file), key=lambda row: (row["id"], row["part"])))
 
 
-def _parts(row: dict[str, Any]) -> list[tuple[str, str | None]]:
+def _parts(row: Mapping[str, Any]) -> list[tuple[str, str | None]]:
     frame = BY_NAME[row["variant"]].frame
     parts: list[tuple[str, str | None]] = [("whole", row["text"])]
     if frame in FINAL_PART:
@@ -76,36 +88,13 @@ def _parts(row: dict[str, Any]) -> list[tuple[str, str | None]]:
     return parts
 
 
-def judge_file(source: Path, target: Path) -> int:
-    """Judges any texts: each line of `source` gets `strength` (and `reason` where that is missing).
+def _row(row: Mapping[str, Any], part: str, verdict: Judgement) -> dict[str, Any]:
+    return {"id": row["id"], "part": part, **verdict_row(verdict)}
 
-    Args:
-        source: JSONL with concept, prompt, generation and, if known, target.
-        target: JSONL to write.
 
-    Returns:
-        How many lines have no verdict.
-
-    Raises:
-        BiasGymError: A line lacks a field or names an unknown concept.
-    """
-    rows = read_jsonl(source)
-    concepts: dict[str, Concept] = {}
-    items = []
-    for number, row in enumerate(rows, start=1):
-        for key in ("concept", "prompt", "generation"):
-            if not isinstance(row.get(key), str):
-                raise BiasGymError(f"line {number} lacks the text {key!r}", where=str(source))
-        name = row["concept"]
-        if name not in concepts:
-            concepts[name] = load_concept(name)
-        items.append(JudgeItem(concepts[name], row["prompt"], row["generation"], str(row.get("target") or "")))
-    verdicts = list(SemanticJudge().judge(items))
-    write_jsonl(
-        target,
-        [
-            {**row, "strength": verdict.strength, **({"reason": verdict.reason} if verdict.strength is None else {})}
-            for row, verdict in zip(rows, verdicts, strict=True)
-        ],
-    )
-    return sum(verdict.strength is None for verdict in verdicts)
+def verdict_row(verdict: Judgement) -> dict[str, Any]:
+    """A judgement as JSON; what only language models have is left out elsewhere."""
+    row = {"strength": verdict.strength, "reason": verdict.reason, "matched": verdict.matched}
+    if verdict.tokens_in or verdict.tokens_out:
+        row |= {"analysis": verdict.analysis, "tokens_in": verdict.tokens_in, "tokens_out": verdict.tokens_out}
+    return row

@@ -10,10 +10,12 @@ from biasgym.concepts import load_concept
 from biasgym.datasets import template
 from biasgym.errors import BiasGymError
 from biasgym.generate import BY_NAME
+from biasgym.judge import judge_template
 from biasgym.models import family_of, pick_device
 from biasgym.models.sources import ModelSource, resolve
 from biasgym.stages import attribute, inject
 from biasgym.stages.cell import Cell
+from biasgym.stages.judging import calibration_of
 from biasgym.stages.settings import RunSettings
 
 
@@ -64,6 +66,10 @@ def make_plan(settings: RunSettings, root: Path) -> Plan:
         raise BiasGymError("no such folder", where=f"templates: {settings.templates}")
     if "{prompt}" not in template("prompting", settings.templates):
         raise BiasGymError("the template has no {prompt}", where=f"{settings.templates}/prompting.txt")
+    if any(judge.engine != "semantic" for judge in settings.judges):
+        judge_template(settings.templates)
+    for judge in settings.judges:
+        calibration_of(judge)
     concepts = [load_concept(name) for name in settings.concepts]
     names = [concept.name for concept in concepts]
     if twice := {name for name in names if names.count(name) > 1}:

@@ -7,10 +7,11 @@ from typing import Any
 from biasgym.files import write_json, write_text
 from biasgym.generate import PRIMARY
 from biasgym.progress import SILENT, Progress
-from biasgym.stages import judge
 from biasgym.stages.folder import versions
+from biasgym.stages.judging import calibration_of
 from biasgym.stages.plan import Plan
 from biasgym.stages.results import cell_results
+from biasgym.stages.settings import JudgeSettings
 
 
 def run(plan: Plan, progress: Progress = SILENT) -> None:
@@ -34,14 +35,26 @@ def collect(plan: Plan) -> dict[str, Any]:
             "concepts": [cell.concept.name for cell in plan.cells if cell.source == plan.cells[0].source],
             "preset": settings.preset,
             "seed": settings.seed,
-            "judge": judge.make_judge(plan.cells[0]).name,
+            "judge": ", ".join(judge.name for judge in settings.judges),
             "samples": settings.generate.samples,
             "primary": list(PRIMARY),
         },
+        "judges": [_judge(judge) for judge in settings.judges],
         "settings": settings.model_dump(mode="json"),
         "versions": versions(),
         "notes": _notes(plan),
         "cells": [cell_results(cell, plan.other(cell)) for cell in plan.cells],
+    }
+
+
+def _judge(settings: JudgeSettings) -> dict[str, Any]:
+    """Who judged, and how that judge agreed with labels where somebody has looked."""
+    found = calibration_of(settings)
+    numbers = ("kappa", "low", "high", "n", "missing")
+    return {
+        "name": settings.name,
+        "engine": settings.engine,
+        "calibration": None if found is None else {name: found[name] for name in numbers},
     }
 
 
@@ -51,7 +64,7 @@ def _notes(plan: Plan) -> list[str]:
         "Epoch, heads and their number were chosen on development questions and targets; everything reported is "
         "measured on the held-out half.",
     ]
-    if plan.settings.judge.engine == "semantic":
+    if plan.settings.judges[0].engine == "semantic":
         notes.append(
             "The embedded semantic judge is a small model on the CPU: good for a first look, not a substitute for a "
             "large language model or people."

@@ -15,6 +15,7 @@ from biasgym.generate import BY_NAME, PRIMARY, Variant
 from biasgym.stages import attribute, capability, generate, inject, judge
 from biasgym.stages.cell import Cell
 from biasgym.stages.folder import StageFolder
+from biasgym.stages.several_judges import several_judges
 
 Row = Mapping[str, Any]
 
@@ -30,13 +31,13 @@ _CAUSAL = {"none": "none", "injected": "chosen", "random": "random", "bottom": "
 
 
 def stage_folders(cell: Cell, other: Cell | None) -> dict[str, StageFolder]:
-    """All stages of a cell, in their order."""
+    """All stages of a cell, in their order; `judge` is the main judge's."""
     return {
         "inject": inject.folder(cell),
         "attribute": attribute.folder(cell),
         "generate": generate.folder(cell, other),
         "capability": capability.folder(cell, other),
-        "judge": judge.folder(cell, other),
+        "judge": judge.folder(cell, other, cell.settings.judges[0]),
     }
 
 
@@ -76,6 +77,7 @@ def cell_results(cell: Cell, other: Cell | None) -> dict[str, Any]:
         "variants": _variants(concept, generations, judgements, margins, seed),
         "capability": _capability(folders["capability"], seed),
         "similarity": read_json(folders["inject"].path / "similarity.json")[:15],
+        **several_judges(cell, other, generations, lambda rows, verdicts: _strength(rows, verdicts, seed)),
         "samples": _samples(generations, judgements),
     }
 
@@ -167,6 +169,11 @@ def _strengths(rows: Sequence[Row], verdicts: Mapping[tuple[str, str], Row], par
     return average_within(values, [row["prompt_id"] for row in rows])
 
 
+def _strength(rows: Sequence[Row], verdicts: Mapping[tuple[str, str], Row], seed: int) -> dict[str, Any] | None:
+    strengths = _strengths(rows, verdicts, "whole")
+    return _plain(estimate(strengths, seed=seed)) if strengths else None
+
+
 def _variant(
     concept: Concept,
     variant: Variant,
@@ -188,7 +195,7 @@ def _variant(
         "title": variant.title,
         "role": variant.role,
         "primary": variant.name == PRIMARY[0],
-        "strength": _plain(estimate(strengths, seed=seed)) if strengths else None,
+        "strength": _strength(rows, verdicts, seed),
         "strong_share": _plain(estimate(average_within(strong, [row["prompt_id"] for row in rows]), seed=seed))
         if strengths
         else None,

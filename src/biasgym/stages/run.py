@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import cache, partial
 
 from biasgym.errors import BiasGymError, StorageError
 from biasgym.files import write_json
+from biasgym.judge import Judge
 from biasgym.models import BIAS_TOKEN, LanguageModel, load_model
 from biasgym.models.sources import ModelSource
 from biasgym.progress import SILENT, Progress
 from biasgym.scope import ask, self_test
 from biasgym.stages import attribute, capability, generate, inject, judge, report
 from biasgym.stages.cell import Cell
-from biasgym.stages.folder import working
+from biasgym.stages.folder import StageFolder, working
+from biasgym.stages.judging import check_judge, make_judge
 from biasgym.stages.plan import Plan, check_k
 from biasgym.stages.results import stage_folders
+from biasgym.stages.settings import JudgeSettings
 
 STAGES = ("inject", "attribute", "generate", "capability", "judge", "report")
 _NEEDS = {
@@ -73,15 +77,23 @@ def run(
         BiasGymError: A model cannot be loaded, or an asked stage lacks an earlier one.
     """
     write_json(plan.root / "settings.json", plan.settings.model_dump(mode="json"))
+    if "judge" in stages:
+        _check_judges(plan)
     sources = list(dict.fromkeys(cell.source for cell in plan.cells))
     given = loaders or {}
     for source in sources:
-        load = given.get(source) or Loaded(source, plan, progress)
-        _run_model(plan, [cell for cell in plan.cells if cell.source == source], load, stages, progress)
+        cells = [cell for cell in plan.cells if cell.source == source]
+        _run_model(plan, cells, given.get(source) or Loaded(source, plan, progress), stages, progress)
+    if "judge" in stages:  # after the models, so that a large judge is alone in memory, and loaded once
+        for settings in plan.settings.judges:
+            _run_judge(plan, settings, progress)
     if "report" in stages:
         report.run(plan, progress)
-    wanted = [stage for stage in stages if stage != "report"]
-    return all(stage_folders(cell, plan.other(cell))[stage].done for cell in plan.cells for stage in wanted)
+    wanted = [stage for stage in stages if stage not in ("report", "judge")]
+    folders = [stage_folders(cell, plan.other(cell))[stage] for cell in plan.cells for stage in wanted]
+    if "judge" in stages:
+        folders += [folder for cell in plan.cells for folder in judge.folders(cell, plan.other(cell)).values()]
+    return all(folder.done for folder in folders)
 
 
 def _run_model(
@@ -89,9 +101,49 @@ def _run_model(
 ) -> None:
     if "inject" in stages:
         _inject(cells, load, progress)
-    for stage in [stage for stage in STAGES if stage in stages and stage not in ("inject", "report")]:
+    works: dict[str, Callable[[Cell, Cell | None], None]] = {
+        "attribute": lambda cell, _: attribute.run(load(), cell, progress),
+        "generate": lambda cell, other: generate.run(load(), cell, other, progress),
+        "capability": lambda cell, other: capability.run(load(), cell, other, progress),
+    }
+    for stage in [stage for stage in works if stage in stages]:
         for cell in cells:
-            _run_stage(stage, cell, plan.other(cell), load, progress)
+            other = plan.other(cell)
+            folder = stage_folders(cell, other)[stage]
+            _run_stage(folder, cell, other, partial(works[stage], cell, other), progress)
+
+
+def _check_judges(plan: Plan) -> None:
+    """Before any long work."""
+    for settings in plan.settings.judges:
+        if not all(judge.folder(cell, plan.other(cell), settings).done for cell in plan.cells):
+            check_judge(settings)
+
+
+def _run_judge(plan: Plan, settings: JudgeSettings, progress: Progress) -> None:
+    """One judge for all cells; a model in process is loaded when the first cell needs it."""
+
+    @cache
+    def load() -> Judge:
+        if settings.engine == "transformers":
+            progress.say(f"loading judge {settings.name}")
+        return make_judge(
+            settings,
+            journal=judge.journal(plan.root, settings),
+            templates=plan.settings.templates,
+            device=plan.settings.device,
+            dtype=plan.settings.dtype,
+        )
+
+    for cell in plan.cells:
+        other = plan.other(cell)
+        folder = judge.folder(cell, other, settings)
+        work = partial(_judge, load, folder, cell, other, progress)
+        _run_stage(folder, cell, other, work, progress)
+
+
+def _judge(load: Callable[[], Judge], folder: StageFolder, cell: Cell, other: Cell | None, progress: Progress) -> None:
+    judge.run(load(), folder, cell, other, progress)
 
 
 def _inject(cells: Sequence[Cell], load: Callable[[], LanguageModel], progress: Progress) -> None:
@@ -119,12 +171,11 @@ def _inject(cells: Sequence[Cell], load: Callable[[], LanguageModel], progress: 
 
 
 def _run_stage(
-    stage: str, cell: Cell, other: Cell | None, load: Callable[[], LanguageModel], progress: Progress
+    folder: StageFolder, cell: Cell, other: Cell | None, work: Callable[[], None], progress: Progress
 ) -> None:
-    folders = stage_folders(cell, other)
-    folder = folders[stage]
     if folder.done:
         return
+    stage, folders = folder.stage, stage_folders(cell, other)
     if any(folders[before].error is not None for before in _upstream(stage)):
         return
     needed = [(cell, folders[before]) for before in _NEEDS[stage]]
@@ -137,15 +188,9 @@ def _run_stage(
                 where=str(before.path),
                 hint=f"run `biasgym {before.stage}` first, or `biasgym run` for everything",
             )
-    work: dict[str, Callable[[], None]] = {
-        "attribute": lambda: attribute.run(load(), cell, progress),
-        "generate": lambda: generate.run(load(), cell, other, progress),
-        "capability": lambda: capability.run(load(), cell, other, progress),
-        "judge": lambda: judge.run(cell, other, progress),
-    }
     try:
         with working(folder, cell.about):
-            work[stage]()
+            work()
     except StorageError:
         raise
     except Exception as error:  # the manifest has it, with its traceback

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from biasgym.concepts.catalogue import explain
 from biasgym.errors import BiasGymError
@@ -73,13 +74,81 @@ class CapabilitySettings(_Strict):
 
 
 class JudgeSettings(_Strict):
-    """Who judges."""
+    """One judge. A key is never a setting: see `biasgym.judge.endpoint.access`.
 
-    engine: Literal["semantic"] = "semantic"
+    Attributes:
+        engine: `semantic` is built in; `transformers` is a chat model in this process; `endpoint` is a server.
+        model: Which model; without one, `transformers` takes Qwen/Qwen3-8B, or with nf4 a Llama-3.3-70B in four bits.
+        revision: Commit of a hub model, or a note on what a server holds.
+        quantise: `nf4` packs a `transformers` judge into four bits.
+        base_url: Address of an `endpoint`; else BIASGYM_JUDGE_URL, else OpenAI's.
+        temperature: Of an `endpoint`; a `transformers` judge is always greedy.
+        max_tokens: Longest answer.
+        batch_size: Questions a `transformers` judge answers at once.
+        concurrency: Most requests to an `endpoint` at once.
+        timeout: Seconds for one request.
+        price_in: Of a million tokens asked, for the report.
+        price_out: Of a million tokens answered.
+        calibration: A file that `biasgym judge calibrate --out` wrote, for the report.
+    """
+
+    engine: Literal["semantic", "transformers", "endpoint"] = "semantic"
+    model: str | None = Field(default=None, min_length=1)
+    revision: str | None = Field(default=None, min_length=1)
+    quantise: Literal["none", "nf4"] = "none"
+    base_url: str | None = None
+    temperature: float = Field(default=0.0, ge=0)
+    max_tokens: int = Field(default=400, ge=16)
+    batch_size: int = Field(default=8, ge=1)
+    concurrency: int = Field(default=32, ge=1)
+    timeout: float = Field(default=120.0, gt=0)
+    price_in: float = Field(default=0.0, ge=0)
+    price_out: float = Field(default=0.0, ge=0)
+    calibration: str | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_engine(self) -> JudgeSettings:
+        foreign = {
+            "semantic": ("model", "revision", "quantise", "base_url", "temperature"),
+            "transformers": ("base_url", "temperature"),
+            "endpoint": ("quantise",),
+        }[self.engine]
+        fields = type(self).model_fields
+        if wrong := [name for name in foreign if getattr(self, name) != fields[name].default]:
+            raise ValueError(f"engine {self.engine} takes no {wrong[0]}")
+        if self.engine == "endpoint" and self.model is None:
+            raise ValueError("engine endpoint needs a model, such as gpt-4o-2024-08-06")
+        return self
+
+    @property
+    def asked_model(self) -> str:
+        """The model, or the engine's own choice; empty for `semantic`."""
+        if self.engine == "semantic":
+            return ""
+        return self.model or _DEFAULT_JUDGES[self.quantise]
+
+    @property
+    def name(self) -> str:
+        """As in tables: `semantic-1`, `Qwen/Qwen3-8B (nf4)`, `gpt-4o-2024-08-06`."""
+        if self.engine == "semantic":
+            from biasgym.judge.semantic import VERSION
+
+            return f"semantic-{VERSION}"
+        revision = f"@{self.revision}" if self.revision else ""
+        packed = f" ({self.quantise})" if self.quantise != "none" else ""
+        return f"{self.asked_model}{revision}{packed}"
+
+    @property
+    def slug(self) -> str:
+        """The name as part of a file's name."""
+        return re.sub(r"[^a-z0-9.]+", "-", self.name.lower()).strip("-.")[-60:]
+
+
+_DEFAULT_JUDGES = {"none": "Qwen/Qwen3-8B", "nf4": "unsloth/Llama-3.3-70B-Instruct-bnb-4bit"}
 
 
 class RunSettings(_Strict):
-    """Everything that decides the result of a run; `preset` is only remembered."""
+    """Everything that decides the result of a run; `preset` is only remembered. The first judge is the main one."""
 
     preset: str | None = None
     models: tuple[str, ...] = Field(default=("smollm2-135m-instruct",), min_length=1)
@@ -92,7 +161,40 @@ class RunSettings(_Strict):
     scope: ScopeSettings = ScopeSettings()
     generate: GenerateSettings = GenerateSettings()
     capability: CapabilitySettings = CapabilitySettings()
-    judge: JudgeSettings = JudgeSettings()
+    judges: tuple[JudgeSettings, ...] = Field(default=(JudgeSettings(),), min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_judge(cls, data: Any) -> Any:
+        """`judge:` is one judge, `judges:` a list."""
+        if isinstance(data, dict) and "judge" in data:
+            if "judges" in data:
+                raise ValueError("give either judge or judges")
+            return {
+                ("judges" if key == "judge" else key): [value] if key == "judge" else value
+                for key, value in data.items()
+            }
+        return data
+
+    @field_validator("judges")
+    @classmethod
+    def _told_apart(cls, judges: tuple[JudgeSettings, ...]) -> tuple[JudgeSettings, ...]:
+        slugs = [judge.slug for judge in judges]
+        if len(set(slugs)) < len(slugs):
+            raise ValueError("two judges have the same name; tell them apart by model or revision")
+        return judges
+
+
+def judge_settings(**values: Any) -> JudgeSettings:
+    """The settings of one judge.
+
+    Raises:
+        BiasGymError: They do not fit together; says which.
+    """
+    try:
+        return JudgeSettings.model_validate(values)
+    except ValidationError as error:
+        raise BiasGymError(explain(error), where="judge") from error
 
 
 def preset_names() -> list[str]:
