@@ -280,7 +280,7 @@ def saying(environment: Callable[..., None]) -> Iterator[Callable[[Answers], S3S
                 pass
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         servers.append(server)
         environment(BIASGYM_S3_ENDPOINT=f"http://127.0.0.1:{server.server_port}")
         return open_s3("s3://bucket/x", patience=5)

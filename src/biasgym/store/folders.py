@@ -62,14 +62,14 @@ def fetch(store: Store, prefix: str, folder: Path) -> bool:
         folder: Where to; files that are right already stay.
 
     Returns:
-        Whether the folder is complete now. If not, it has no manifest.
+        Whether the store had the complete folder. When it had only a part, `folder` has no manifest.
     """
-    (folder / MANIFEST).unlink(missing_ok=True)
     key = f"{prefix}/{MANIFEST}"
     try:
         manifest = store.read(key)
     except NotFound:
         return False
+    (folder / MANIFEST).unlink(missing_ok=True)
     files = listed_files(_parsed(manifest))
     if files is None or not pull(store, prefix, files, folder):
         store.delete(key)
