@@ -15,7 +15,7 @@ from huggingface_hub import HfApi
 from biasgym.concepts import Concept
 from biasgym.errors import BiasGymError
 from biasgym.stages.discover import Discovery, discover, read_watch, settings_hash
-from biasgym.stages.settings import load_settings
+from biasgym.stages.settings import JudgeSettings, load_settings
 from biasgym.store import Evaluation, LocalStore, Record, Registry
 from hub_server import TOKEN, HubServer, model
 
@@ -212,7 +212,8 @@ def test_only_looking_claims_nothing(find: Find) -> None:
 
 def test_the_settings_hash_knows_what_decides_a_result(concept: Concept) -> None:
     settings = load_settings("demo")
-    same = settings.model_copy(update={"device": "cuda", "models": ("org/one",), "preset": None})
+    judges = (JudgeSettings(engine="endpoint", model="m"),)
+    same = settings.model_copy(update={"device": "cuda", "models": ("org/one",), "preset": None, "judges": judges})
     other = settings.model_copy(update={"seed": settings.seed + 1})
     changed = concept.model_copy(update={"descriptor": "people from {target} are late"})
     assert settings_hash(settings, concept) == settings_hash(same, concept)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi, ModelInfo
 
 _BYTES_A_PARAMETER = 2  # of half-precision weights, where the hub does not count parameters
-_NOT_A_RESULT = {"preset", "models", "concepts", "device", "judge"}
+_NOT_A_RESULT = {"preset", "models", "concepts", "device", "judges"}
 
 
 class Watch(BaseModel):
@@ -100,7 +100,7 @@ def discover(
         watch: What to look at.
         registry: What has been evaluated.
         concepts: Names of the concepts, each with its `settings_hash`.
-        judges: Names of the judges.
+        judges: Names of the judges, as `JudgeSettings.name` has them.
         owner: Name of the run that will evaluate what is found, which is then claimed for it, so that no overlapping
             run does the same; empty only looks.
         claim_seconds: How long the claims last.
