@@ -41,8 +41,9 @@ FILES = {
 
 
 def hashes(root: Path) -> dict[str, str]:
-    """Every file of every stage but the manifests, which hold times."""
-    files = [file for file in root.glob("*/*/*/*") if file.is_file() and file.name != "manifest.json"]
+    """Every file of every stage but those that hold times."""
+    timed = ("manifest.json", "stages.json")
+    files = [file for file in root.glob("*/*/*/*") if file.is_file() and file.name not in timed]
     return {str(file.relative_to(root)): sha256_of(file) for file in sorted(files)}
 
 

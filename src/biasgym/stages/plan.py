@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,15 +28,21 @@ class Plan:
         settings: Its settings.
         root: Its folder.
         cells: Models x concepts, all cells of a model in a row.
+        others: For each cell's name the concept whose heads serve as its control, or None, where that has been settled
+            once for many pods; without it, `other` finds out from the folders on this machine.
     """
 
     settings: RunSettings
     root: Path
     cells: tuple[Cell, ...]
+    others: Mapping[str, str | None] | None = None
 
     def other(self, cell: Cell) -> Cell | None:
         """The next concept of the same model, whose heads serve as a control; None if no other has any."""
         same = [candidate for candidate in self.cells if candidate.source == cell.source]
+        if self.others is not None:
+            name = self.others.get(cell.name)
+            return next((candidate for candidate in same if candidate.concept.name == name), None)
         place = same.index(cell)
         others = same[place + 1 :] + same[:place]
         return next((candidate for candidate in others if not _without_heads(candidate)), None)

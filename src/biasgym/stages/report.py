@@ -10,8 +10,8 @@ from biasgym.progress import SILENT, Progress
 from biasgym.stages.folder import versions
 from biasgym.stages.judging import calibration_of
 from biasgym.stages.plan import Plan
-from biasgym.stages.results import cell_results
 from biasgym.stages.settings import JudgeSettings
+from biasgym.stages.summary import summary
 
 
 def run(plan: Plan, progress: Progress = SILENT) -> None:
@@ -43,7 +43,7 @@ def collect(plan: Plan) -> dict[str, Any]:
         "settings": settings.model_dump(mode="json"),
         "versions": versions(),
         "notes": _notes(plan),
-        "cells": [cell_results(cell, plan.other(cell)) for cell in plan.cells],
+        "cells": [summary(cell, plan.other(cell)) for cell in plan.cells],
     }
 
 

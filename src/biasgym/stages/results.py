@@ -14,7 +14,7 @@ from biasgym.files import read_json, read_jsonl
 from biasgym.generate import BY_NAME, PRIMARY, Variant
 from biasgym.stages import attribute, capability, generate, inject, judge
 from biasgym.stages.cell import Cell
-from biasgym.stages.folder import StageFolder
+from biasgym.stages.folder import StageFolder, read_manifest
 from biasgym.stages.several_judges import several_judges
 
 Row = Mapping[str, Any]
@@ -83,7 +83,7 @@ def cell_results(cell: Cell, other: Cell | None) -> dict[str, Any]:
 
 
 def _stage(folder: StageFolder) -> dict[str, Any]:
-    manifest = read_json(folder.manifest)
+    manifest = read_manifest(folder.path)
     return {name: manifest.get(name) for name in ("seconds", "peak_memory_bytes", "key", "status")}
 
 

@@ -4,36 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache, partial
 
-from biasgym.errors import BiasGymError, StorageError
+from biasgym.errors import StorageError
 from biasgym.files import write_json
 from biasgym.judge import Judge
 from biasgym.models import BIAS_TOKEN, LanguageModel, load_model
 from biasgym.models.sources import ModelSource
 from biasgym.progress import SILENT, Progress
 from biasgym.scope import ask, self_test
-from biasgym.stages import attribute, capability, generate, inject, judge, report
+from biasgym.stages import attribute, capability, generate, inject, judge, report, summary
 from biasgym.stages.cell import Cell
 from biasgym.stages.folder import StageFolder, working
 from biasgym.stages.judging import check_judge, make_judge
 from biasgym.stages.plan import Plan, check_k
 from biasgym.stages.results import stage_folders
 from biasgym.stages.settings import JudgeSettings
+from biasgym.stages.shelf import NO_SHELF, Shelf
+from biasgym.stages.work import Work
 
-STAGES = ("inject", "attribute", "generate", "capability", "judge", "report")
-_NEEDS = {
-    "attribute": ("inject",),
-    "generate": ("inject", "attribute"),
-    "capability": ("attribute",),
-    "judge": ("generate",),
-}
-
-
-def _upstream(stage: str) -> set[str]:
-    """All stages that a stage depends on, however far back."""
-    needs = _NEEDS.get(stage, ())
-    return {*needs, *(further for before in needs for further in _upstream(before))}
+STAGES = ("inject", "attribute", "generate", "capability", "judge", "summary", "report")
 
 
 class Loaded:
@@ -61,6 +52,8 @@ def run(
     stages: Sequence[str] = STAGES,
     progress: Progress = SILENT,
     loaders: dict[ModelSource, Callable[[], LanguageModel]] | None = None,
+    cells: Sequence[Cell] | None = None,
+    shelf: Shelf = NO_SHELF,
 ) -> bool:
     """Runs stages of a plan; those that are done are left alone.
 
@@ -69,6 +62,8 @@ def run(
         stages: Which ones; what an asked stage needs must be done already or be asked for too.
         progress: Bars and news.
         loaders: Models already in memory.
+        cells: Those to work on; all of the plan by default.
+        shelf: Where finished stages are looked for and kept, besides the run's folder.
 
     Returns:
         Whether all asked stages of all cells are done.
@@ -77,78 +72,81 @@ def run(
         BiasGymError: A model cannot be loaded, or an asked stage lacks an earlier one.
     """
     write_json(plan.root / "settings.json", plan.settings.model_dump(mode="json"))
+    work = Work(plan, tuple(cells or plan.cells), progress, shelf)
+    work.bring(stages)
     if "judge" in stages:
-        _check_judges(plan)
-    sources = list(dict.fromkeys(cell.source for cell in plan.cells))
+        _check_judges(work)
     given = loaders or {}
-    for source in sources:
-        cells = [cell for cell in plan.cells if cell.source == source]
-        _run_model(plan, cells, given.get(source) or Loaded(source, plan, progress), stages, progress)
+    for source in dict.fromkeys(cell.source for cell in work.cells):
+        own = replace(work, cells=tuple(cell for cell in work.cells if cell.source == source))
+        _run_model(own, given.get(source) or Loaded(source, plan, progress), stages)
     if "judge" in stages:  # after the models, so that a large judge is alone in memory, and loaded once
         for settings in plan.settings.judges:
-            _run_judge(plan, settings, progress)
+            _run_judge(work, settings)
+    if "summary" in stages:
+        for cell in work.cells:
+            _summarise(work, cell)
     if "report" in stages:
         report.run(plan, progress)
-    wanted = [stage for stage in stages if stage not in ("report", "judge")]
-    folders = [stage_folders(cell, plan.other(cell))[stage] for cell in plan.cells for stage in wanted]
-    if "judge" in stages:
-        folders += [folder for cell in plan.cells for folder in judge.folders(cell, plan.other(cell)).values()]
-    return all(folder.done for folder in folders)
+    return all(folder.done for stage in stages for cell in work.cells for folder in work.folders(stage, cell))
 
 
-def _run_model(
-    plan: Plan, cells: list[Cell], load: Callable[[], LanguageModel], stages: Sequence[str], progress: Progress
-) -> None:
+def _run_model(work: Work, load: Callable[[], LanguageModel], stages: Sequence[str]) -> None:
     if "inject" in stages:
-        _inject(cells, load, progress)
-    works: dict[str, Callable[[Cell, Cell | None], None]] = {
-        "attribute": lambda cell, _: attribute.run(load(), cell, progress),
-        "generate": lambda cell, other: generate.run(load(), cell, other, progress),
-        "capability": lambda cell, other: capability.run(load(), cell, other, progress),
+        _inject(work, load)
+    actions: dict[str, Callable[[Cell, Cell | None], None]] = {
+        "attribute": lambda cell, _: attribute.run(load(), cell, work.progress),
+        "generate": lambda cell, other: generate.run(load(), cell, other, work.progress),
+        "capability": lambda cell, other: capability.run(load(), cell, other, work.progress),
     }
-    for stage in [stage for stage in works if stage in stages]:
-        for cell in cells:
-            other = plan.other(cell)
-            folder = stage_folders(cell, other)[stage]
-            _run_stage(folder, cell, other, partial(works[stage], cell, other), progress)
+    for stage in [stage for stage in actions if stage in stages]:
+        for cell in work.cells:
+            other = work.plan.other(cell)
+            work.do(stage_folders(cell, other)[stage], cell, partial(actions[stage], cell, other))
 
 
-def _check_judges(plan: Plan) -> None:
+def _check_judges(work: Work) -> None:
     """Before any long work."""
-    for settings in plan.settings.judges:
-        if not all(judge.folder(cell, plan.other(cell), settings).done for cell in plan.cells):
+    for settings in work.plan.settings.judges:
+        if not all(judge.folder(cell, work.plan.other(cell), settings).done for cell in work.cells):
             check_judge(settings)
 
 
-def _run_judge(plan: Plan, settings: JudgeSettings, progress: Progress) -> None:
+def _run_judge(work: Work, settings: JudgeSettings) -> None:
     """One judge for all cells; a model in process is loaded when the first cell needs it."""
 
     @cache
     def load() -> Judge:
         if settings.engine == "transformers":
-            progress.say(f"loading judge {settings.name}")
+            work.progress.say(f"loading judge {settings.name}")
         return make_judge(
             settings,
-            journal=judge.journal(plan.root, settings),
-            templates=plan.settings.templates,
-            device=plan.settings.device,
-            dtype=plan.settings.dtype,
+            journal=judge.journal(work.plan.root, settings),
+            templates=work.plan.settings.templates,
+            device=work.plan.settings.device,
+            dtype=work.plan.settings.dtype,
         )
 
-    for cell in plan.cells:
-        other = plan.other(cell)
+    for cell in work.cells:
+        other = work.plan.other(cell)
         folder = judge.folder(cell, other, settings)
-        work = partial(_judge, load, folder, cell, other, progress)
-        _run_stage(folder, cell, other, work, progress)
+        work.do(folder, cell, partial(_judge, load, folder, cell, other, work.progress))
 
 
 def _judge(load: Callable[[], Judge], folder: StageFolder, cell: Cell, other: Cell | None, progress: Progress) -> None:
     judge.run(load(), folder, cell, other, progress)
 
 
-def _inject(cells: Sequence[Cell], load: Callable[[], LanguageModel], progress: Progress) -> None:
+def _summarise(work: Work, cell: Cell) -> None:
+    """The numbers of a cell, once all judges are through; the report itself sees to cells that never get there."""
+    other = work.plan.other(cell)
+    if all(folder.done for folder in judge.folders(cell, other).values()):
+        work.do(summary.folder(cell, other), cell, partial(summary.run, cell, other))
+
+
+def _inject(work: Work, load: Callable[[], LanguageModel]) -> None:
     """One gang for all cells that are not done; if it fails, each for itself, so that one cell fails alone."""
-    pending = [cell for cell in cells if not inject.folder(cell).done]
+    pending = [cell for cell in work.cells if not inject.folder(cell).done]
     if not pending:
         return
     lm = load()
@@ -162,36 +160,10 @@ def _inject(cells: Sequence[Cell], load: Callable[[], LanguageModel], progress: 
         try:
             with ExitStack() as stack:
                 for cell in left:
+                    stack.enter_context(work.shelf.keeping(inject.folder(cell)))
                     stack.enter_context(working(inject.folder(cell), cell.about))
-                inject.run(lm, left, progress)
+                inject.run(lm, left, work.progress)
         except StorageError:
             raise
         except Exception as error:  # the manifest has it, with its traceback
-            progress.say(f"{', '.join(cell.name for cell in left)}: {error}")
-
-
-def _run_stage(
-    folder: StageFolder, cell: Cell, other: Cell | None, work: Callable[[], None], progress: Progress
-) -> None:
-    if folder.done:
-        return
-    stage, folders = folder.stage, stage_folders(cell, other)
-    if any(folders[before].error is not None for before in _upstream(stage)):
-        return
-    needed = [(cell, folders[before]) for before in _NEEDS[stage]]
-    if other is not None and stage in ("generate", "capability"):
-        needed.append((other, attribute.folder(other)))
-    for owner, before in needed:
-        if not before.done:
-            raise BiasGymError(
-                f"stage {before.stage} of {owner.name} is missing or damaged",
-                where=str(before.path),
-                hint=f"run `biasgym {before.stage}` first, or `biasgym run` for everything",
-            )
-    try:
-        with working(folder, cell.about):
-            work()
-    except StorageError:
-        raise
-    except Exception as error:  # the manifest has it, with its traceback
-        progress.say(f"{cell.name}, {stage}: {error}")
+            work.progress.say(f"{', '.join(cell.name for cell in left)}: {error}")

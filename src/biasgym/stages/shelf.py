@@ -1,0 +1,69 @@
+"""Stage folders between this machine and a store: what another run or pod has done is brought, what is done here is kept.
+
+A stage's key says all that decides its result, so that it is also its place in the store: equal work is done once, whoever
+asks for it, and a pod finds what other pods have made without being told where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from biasgym.files import write_text
+from biasgym.progress import SILENT, Progress
+from biasgym.stages.folder import StageFolder
+from biasgym.store import NotFound, Store, fetch, mirrored, publish
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A store, seen from a run.
+
+    Attributes:
+        store: The store; None keeps nothing, which is how a laptop runs without one.
+        progress: Told what is brought.
+    """
+
+    store: Store | None = None
+    progress: Progress = SILENT
+
+    def bring(self, folder: StageFolder) -> None:
+        """Downloads a stage's folder, finished or failed, unless it is here and done."""
+        if self.store is None or folder.done:
+            return
+        if fetch(self.store, place(folder), folder.path) and folder.done:
+            self.progress.say(f"{folder.path.parent.name}, {folder.stage}: done before, taken from {self.store.url}")
+
+    def bring_manifest(self, folder: StageFolder) -> None:
+        """Downloads the manifest only: enough to know why a stage failed, without its files."""
+        if self.store is None or folder.manifest.is_file():
+            return
+        with suppress(NotFound):
+            text = self.store.read(f"{place(folder)}/manifest.json").decode("utf-8", errors="replace")
+            write_text(folder.manifest, text)
+
+    @contextmanager
+    def keeping(self, folder: StageFolder) -> Iterator[None]:
+        """Copies work in progress at intervals, and publishes the folder when the block ends, also with a failure.
+
+        Wrap it around `working`, which writes the manifest. A process that is killed publishes nothing; whoever does the
+        stage next goes on from the last copy.
+        """
+        if self.store is None:
+            yield
+            return
+        with mirrored(self.store, f"checkpoints/{folder.stage}/{folder.key}", folder.path, progress=self.progress):
+            try:
+                yield
+            finally:
+                if folder.manifest.is_file():
+                    publish(self.store, folder.path, place(folder))
+
+
+NO_SHELF = Shelf()
+
+
+def place(folder: StageFolder) -> str:
+    """Where a stage's folder is in a store."""
+    return f"stages/{folder.stage}/{folder.key}"

@@ -1,0 +1,121 @@
+"""Doing a stage of a cell once: what it needs must be there, what is done is left alone, a failure is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from biasgym.errors import BiasGymError, StorageError
+from biasgym.progress import Progress
+from biasgym.stages import attribute, inject, judge, summary
+from biasgym.stages.cell import Cell
+from biasgym.stages.folder import StageFolder, working
+from biasgym.stages.plan import Plan
+from biasgym.stages.results import stage_folders
+from biasgym.stages.shelf import Shelf
+
+_NEEDS = {
+    "attribute": ("inject",),
+    "generate": ("inject", "attribute"),
+    "capability": ("attribute",),
+    "judge": ("generate",),
+    "summary": ("inject", "attribute", "generate", "capability", "judge"),
+}
+_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done, and where its results go.
+
+    Attributes:
+        plan: The whole plan.
+        cells: The cells to work on now.
+        progress: Bars and news.
+        shelf: Where stages are looked for and kept besides the run's folder.
+    """
+
+    plan: Plan
+    cells: tuple[Cell, ...]
+    progress: Progress
+    shelf: Shelf
+
+    def folders(self, stage: str, cell: Cell) -> list[StageFolder]:
+        """The folders of a stage of a cell: several for `judge`, none for `report`."""
+        other = self.plan.other(cell)
+        if stage == "judge":
+            return list(judge.folders(cell, other).values())
+        if stage == "summary":
+            return [summary.folder(cell, other)]
+        return [folder for name, folder in stage_folders(cell, other).items() if name == stage]
+
+    def bring(self, stages: Sequence[str]) -> None:
+        """Takes from the store what the stages need, and what of them is done already."""
+        if self.shelf.store is None:
+            return
+        with ThreadPoolExecutor(_THREADS) as threads:
+            if not set(stages) <= {"inject", "attribute"} and self.plan.others is None:
+                models = {cell.source for cell in self.cells}
+                near = [cell for cell in self.plan.cells if cell.source in models]  # a control may be any of these
+                list(threads.map(lambda cell: self._bring(cell, ("inject", "attribute")), near))
+            list(threads.map(lambda cell: self._bring_for(cell, stages), self.cells))
+
+    def _bring_for(self, cell: Cell, stages: Sequence[str]) -> None:
+        if "report" in stages or "summary" in stages:
+            self._bring(cell, ("summary",))
+            if summary.folder(cell, self.plan.other(cell)).done:
+                return
+        wanted = {needed for stage in stages for needed in (stage, *_NEEDS.get(stage, ()))}
+        if "report" in stages and "summary" not in stages:  # a cell that has none has failed, and its manifests say why
+            for stage in _NEEDS["summary"]:
+                for folder in self.folders(stage, cell):
+                    self.shelf.bring_manifest(folder)
+        self._bring(cell, [stage for stage in _NEEDS["summary"] if stage in wanted])
+        other = self.plan.other(cell)
+        if other is not None and wanted & {"generate", "capability"}:
+            self._bring(other, ("inject", "attribute"))
+
+    def _bring(self, cell: Cell, stages: Sequence[str]) -> None:
+        for stage in stages:
+            for folder in self.folders(stage, cell) if stage not in _FIRST else [_FIRST[stage](cell)]:
+                self.shelf.bring(folder)
+
+    def do(self, folder: StageFolder, cell: Cell, action: Callable[[], None]) -> None:
+        """Does one stage of one cell, unless it is done or cannot be because an earlier one failed.
+
+        Raises:
+            BiasGymError: An earlier stage is missing, or nothing can be written.
+        """
+        if folder.done:
+            return
+        other = self.plan.other(cell)
+        folders = stage_folders(cell, other)
+        if any(folders[before].error is not None for before in _upstream(folder.stage)):
+            return
+        needed = [(cell, folders[before]) for before in _NEEDS[folder.stage]]
+        if other is not None and folder.stage in ("generate", "capability"):
+            needed.append((other, attribute.folder(other)))
+        for owner, before in needed:
+            if not before.done:
+                raise BiasGymError(
+                    f"stage {before.stage} of {owner.name} is missing or damaged",
+                    where=str(before.path),
+                    hint=f"run `biasgym {before.stage}` first, or `biasgym run` for everything",
+                )
+        try:
+            with self.shelf.keeping(folder), working(folder, cell.about):
+                action()
+        except StorageError:
+            raise
+        except Exception as error:  # the manifest has it, with its traceback
+            self.progress.say(f"{cell.name}, {folder.stage}: {error}")
+
+
+_FIRST: dict[str, Callable[[Cell], StageFolder]] = {"inject": inject.folder, "attribute": attribute.folder}
+
+
+def _upstream(stage: str) -> set[str]:
+    """All stages that a stage depends on, however far back."""
+    needs = _NEEDS.get(stage, ())
+    return {*needs, *(further for before in needs for further in _upstream(before))}
