@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= runs/demo
+CODE := src tests benchmarks charts images k8s
 
-.PHONY: help setup demo test check chart bench format clean
+.PHONY: help setup demo test test-containers check chart bench format images clean
 
 help:  ## List the commands.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: $(STAMP)  ## Make .venv with everything for the laptop path, tests and checks.
 
@@ -27,15 +28,22 @@ demo: $(STAMP)  ## Two concepts on a real small model, from YAML to a report (so
 test: $(STAMP)  ## All tests.
 	$(BIN)/python -m pytest
 
-check: $(STAMP)  ## Format, lint, types and import rules.
-	$(BIN)/ruff format --check src tests benchmarks charts k8s
-	$(BIN)/ruff check src tests benchmarks charts k8s
+test-containers: $(STAMP)  ## Build the images and test them; installs and starts a Docker engine if none runs.
+	$(BIN)/python -m pytest tests/containers -m containers
+
+check: $(STAMP)  ## Format, lint, types, import rules; Dockerfile, workflows, YAML, shell.
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint images/Dockerfile
+	$(BIN)/actionlint -shellcheck=$(BIN)/shellcheck
+	$(BIN)/shellcheck images/*.sh .ci/run
+	$(BIN)/yamllint --strict .
 
 format: $(STAMP)  ## Format the code and mend what the linter can mend.
-	$(BIN)/ruff check --fix-only src tests benchmarks charts k8s
-	$(BIN)/ruff format src tests benchmarks charts k8s
+	$(BIN)/ruff check --fix-only $(CODE)
+	$(BIN)/ruff format $(CODE)
 
 chart: $(STAMP)  ## Write what follows from the chart: its README and k8s/.
 	$(BIN)/python charts/readme.py
@@ -44,6 +52,9 @@ chart: $(STAMP)  ## Write what follows from the chart: its README and k8s/.
 
 bench: $(STAMP)  ## Timings against peers, as ratios; writes benchmarks/results.json.
 	$(BIN)/python -m benchmarks
+
+images: $(STAMP)  ## Build the images; PUSH=1 pushes them and writes images.lock.yaml.
+	PYTHON=$(BIN)/python images/build.sh
 
 clean:  ## Remove .venv and caches; runs stay.
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .cache

@@ -5,11 +5,11 @@ environment=$1 project=$2
 
 # headers, static libraries and tests serve nobody where there is no compiler
 find "$environment" -depth -type d \( -name tests -o -path '*/torch/include' -o -path '*/torch/test' \) -exec rm -rf {} +
-find "$environment" -name '*.a' -delete
+find "$environment" \( -name '*.a' -o -path '*/torch/bin/protoc*' \) -delete
 
 # the project lies in a folder, hence a layer, of its own
 packages=$("$environment/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 echo "$project" > "$packages/project.pth"
 
 # byte code is made now, for nothing can be written later; packages carry files for other versions of Python, which fail
-"$environment/bin/python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$environment" > compileall.log || true
+"$environment/bin/python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$environment" > /dev/null || true

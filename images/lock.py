@@ -14,7 +14,9 @@ from typing import Any
 import yaml
 
 TARGETS = ("cpu", "gpu", "judge")
-_HEAD = "# The images that compiled pipelines name. Written by images/lock.py after a push; no digest: not pushed yet.\n"
+_HEAD = (
+    "# The images that compiled pipelines name. Written by images/lock.py after a push; no digest: not pushed yet.\n"
+)
 
 
 def locked(metadata: dict[str, Any]) -> dict[str, dict[str, str]]:

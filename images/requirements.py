@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 
 def requirements(pyproject: Path, extras: Collection[str], without: Collection[str]) -> list[str]:
@@ -25,18 +26,24 @@ def requirements(pyproject: Path, extras: Collection[str], without: Collection[s
         SystemExit: An extra or a package is not in the file: the caller's list is out of date.
     """
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
-    optional = project["optional-dependencies"]
-    listed = project["dependencies"] + [line for extra in extras for line in _known(optional, extra)]
+    listed = project["dependencies"] + [line for extra in extras for line in _extra(project, extra)]
     names = {line: re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in listed}
     if unknown := set(without) - set(names.values()):
         sys.exit(f"{pyproject}: no dependency {', '.join(sorted(unknown))}")
     return [line for line in dict.fromkeys(listed) if names[line] not in without]
 
 
-def _known(optional: dict[str, list[str]], extra: str) -> list[str]:
+def _extra(project: dict[str, Any], extra: str) -> list[str]:
+    """What an extra lists; an extra that it names, as in `biasgym[store]`, is resolved too."""
+    optional = project["optional-dependencies"]
     if extra not in optional:
         sys.exit(f"no extra {extra}; there are {', '.join(optional)}")
-    return optional[extra]
+    lines = []
+    for line in optional[extra]:
+        own = re.fullmatch(rf"{re.escape(project['name'])}\[([\w,\s-]+)\]", line)
+        inner = own[1].split(",") if own else []
+        lines += [found for name in inner for found in _extra(project, name.strip())] if own else [line]
+    return lines
 
 
 def _names(text: str) -> list[str]:

@@ -237,3 +237,10 @@ def sha256_of(path: Path) -> str:
 def digest(value: Any) -> str:
     """SHA-256 of a JSON value in canonical form: the identity of settings and inputs."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where converted models live: $BIASGYM_CACHE, else $XDG_CACHE_HOME/biasgym, else ~/.cache/biasgym."""
+    if own := os.environ.get("BIASGYM_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "biasgym"

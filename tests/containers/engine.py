@@ -96,7 +96,9 @@ def _programs() -> Iterator[str]:
         if subprocess.run([program, "buildx", "version"], capture_output=True).returncode == 0:
             yield program
             continue
-        said = subprocess.run([program, "--version"], capture_output=True, text=True).stdout  # Docker version 20.10.24, ...
+        said = subprocess.run(
+            [program, "--version"], capture_output=True, text=True
+        ).stdout  # Docker version 20.10.24, ...
         if said.split()[2:] and int(said.split()[2].split(".")[0]) < 23:
             yield program
 

@@ -14,11 +14,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.utils import logging as transformers_logging
 
 from biasgym.errors import BiasGymError
-from biasgym.files import atomic_folder, digest
+from biasgym.files import atomic_folder, cache_folder, digest
 from biasgym.models.attention import GROUPED
 from biasgym.models.chat import BIAS_TOKEN, ChatFormat
 from biasgym.models.families import DecoderParts, Family, decoder_parts, family_of
-from biasgym.models.sources import ModelSource, cache_folder, resolve
+from biasgym.models.sources import ModelSource, resolve
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from importlib import metadata, util
@@ -38,13 +37,6 @@ class ModelSource:
     @property
     def is_gguf(self) -> bool:
         return self.path is not None and self.path.is_file()
-
-
-def cache_folder() -> Path:
-    """Where converted models live: $BIASGYM_CACHE, else $XDG_CACHE_HOME/biasgym, else ~/.cache/biasgym."""
-    if own := os.environ.get("BIASGYM_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "biasgym"
 
 
 def resolve(name: str) -> ModelSource:
