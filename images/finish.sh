@@ -3,8 +3,9 @@
 set -eu
 environment=$1 project=$2
 
-# headers, static libraries and tests serve nobody where there is no compiler
-find "$environment" -depth -type d \( -name tests -o -path '*/torch/include' -o -path '*/torch/test' \) -exec rm -rf {} +
+# headers, static libraries and tests serve nobody here; some tests also carry private keys
+find "$environment" -depth -type d \( -name tests -o -name SelfTest -o -path '*/torch/include' -o -path '*/torch/test' \) \
+  -exec rm -rf {} +
 find "$environment" \( -name '*.a' -o -path '*/torch/bin/protoc*' \) -delete
 
 # the project lies in a folder, hence a layer, of its own

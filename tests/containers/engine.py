@@ -38,11 +38,16 @@ class Engine:
     program: str
     environment: Mapping[str, str]
 
+    @property
+    def whole_environment(self) -> dict[str, str]:
+        """What this process has, and what leads to the engine."""
+        return {**os.environ, **self.environment}
+
     def try_call(self, *arguments: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
         """Runs `docker ARGUMENTS`."""
         return subprocess.run(
             [self.program, *arguments],
-            env={**os.environ, **self.environment},
+            env=self.whole_environment,
             capture_output=True,
             text=True,
             timeout=seconds,
