@@ -21,6 +21,8 @@ _START = 60.0  # seconds until a daemon answers
 # a sandbox may forbid raising limits, which containers otherwise do
 _LIMITS = ("--default-ulimit", "nofile=1024:1024", "--default-ulimit", "nproc=4096:4096")
 
+_DIE_WITH_US = ("setpriv", "--pdeathsig", "TERM")  # a killed test run must not leave a daemon behind
+
 
 class EngineError(RuntimeError):
     """No engine, or a command of it failed; the text says which and ends with its output."""
@@ -84,7 +86,8 @@ def engine(folder: Path) -> Iterator[Engine]:
     ours = Engine(program, {"DOCKER_HOST": socket, "DOCKER_BUILDKIT": "1"})
     places = ("--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid")
     log = (folder / "dockerd.log").open("w")
-    daemon = subprocess.Popen(["dockerd", "--host", socket, *places, *_LIMITS], stdout=log, stderr=log)
+    command = ["dockerd", "--host", socket, *places, *_LIMITS]
+    daemon = subprocess.Popen([*_DIE_WITH_US, *command], stdout=log, stderr=log)
     try:
         _wait(ours, daemon, folder / "dockerd.log")
         yield ours
