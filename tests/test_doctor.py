@@ -141,7 +141,6 @@ def test_the_hub(server: str, closed: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_store_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("biasgym.store")
     monkeypatch.setenv("BIASGYM_STORE", str(tmp_path / "store"))
     result = call("--need", "store")
     assert result.exit_code == 0, result.output

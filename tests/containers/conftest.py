@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import index
-from engine import Engine, base_image, build
+from engine import ROOT, Engine, base_image, build
 from engine import engine as started_engine
 
 TARGETS = ("cpu", "gpu")
@@ -28,15 +28,15 @@ def engine() -> Iterator[Engine]:
     try:
         yield docker
     finally:
-        context.__exit__(None, None, None)
+        with _timed("clean up"):
+            context.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="session")
 def images(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Tags of the images `cpu` and `gpu`, built from the project's Dockerfile; gpu with a torch for CPUs."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "biasgym-containers"
     with _timed("base image"):
-        base = base_image(engine, cache)
+        base = base_image(engine, ROOT / ".cache" / "base-image")
     tags = {}
     with index.settings(tmp_path_factory.mktemp("secrets")) as secrets:
         for target in TARGETS:

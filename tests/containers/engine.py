@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -190,8 +191,9 @@ def build(docker: Engine, target: str, base: str, secrets: Path, arguments: Sequ
     return tag
 
 
-if __name__ == "__main__":  # an engine by hand: python engine.py FOLDER, until Ctrl-C
+if __name__ == "__main__":  # an engine by hand: python engine.py FOLDER, until Ctrl-C or SIGTERM
     with engine(Path(sys.argv[1])) as started:
         print(" ".join(f"{name}={value}" for name, value in started.environment.items()), started.program, flush=True)
-        while True:
-            time.sleep(1)
+        ends = {signal.SIGINT, signal.SIGTERM}
+        signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+        signal.sigwait(ends)
