@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -29,6 +30,18 @@ class Silent:
 
     def say(self, message: str) -> None:
         pass
+
+
+class Lines:
+    """Plain lines on stdout, for the log of a pod."""
+
+    def task(self, description: str, total: float, unit: str) -> Iterator[Advance]:
+        started = time.perf_counter()
+        yield lambda _amount: None
+        print(f"{description}: {total:,.0f} {unit} in {time.perf_counter() - started:.1f} s", flush=True)
+
+    def say(self, message: str) -> None:
+        print(message, flush=True)
 
 
 SILENT = Silent()

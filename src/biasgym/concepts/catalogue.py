@@ -38,11 +38,24 @@ def load_concept(name_or_path: str) -> Concept:
     text = read_text(
         path, "the concept file", hint=f"name a file that is there, or a bundled concept: {', '.join(bundled_names())}"
     )
+    return parse_concept(text, str(path))
+
+
+def parse_concept(text: str, where: str) -> Concept:
+    """Reads the text of a concept file.
+
+    Args:
+        text: YAML.
+        where: Where it comes from, for the message.
+
+    Raises:
+        BiasGymError: Not YAML, a wrong or missing key; names the place.
+    """
     try:
-        return Concept.model_validate(_parse(text, str(path)))
+        return Concept.model_validate(_parse(text, where))
     except ValidationError as error:
         raise BiasGymError(
-            explain(error), where=str(path), hint="`biasgym concepts show always_late` shows a complete file"
+            explain(error), where=where, hint="`biasgym concepts show always_late` shows a complete file"
         ) from error
 
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -119,6 +120,14 @@ def head_sets(path: Path) -> dict[str, list[Head]]:
 def mean_scores(path: Path) -> dict[str, Tensor]:
     """Scores averaged over seeds, (layers, heads), for `injected` and `original`."""
     return {name: by_seed.mean(0) for name, by_seed in load_file(path / SCORES).items()}
+
+
+def described(path: Path) -> dict[str, Any]:
+    """The heads as the report wants them: all but the ranking, with rounded scores by layer and head."""
+    data, scores = read_json(path / HEADS), mean_scores(path)
+    layers, heads = scores["injected"].shape
+    rounded = {f"scores_{name}": [[round(v, 5) for v in row] for row in s.tolist()] for name, s in scores.items()}
+    return {"layers": layers, "heads": heads, **{k: v for k, v in data.items() if k != "ranking"}, **rounded}
 
 
 def _rounds(cell: Cell) -> int:

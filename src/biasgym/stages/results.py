@@ -71,7 +71,7 @@ def cell_results(cell: Cell, other: Cell | None) -> dict[str, Any]:
         "status": "done",
         "error": None,
         "injection": {**training, "lift": _lift(margins, seed)},
-        "heads": _heads(folders["attribute"]),
+        "heads": attribute.described(folders["attribute"].path),
         "sweep": read_json(folders["attribute"].path / "sweep.json"),
         "causal": _causal(margins, seed),
         "variants": _variants(concept, generations, judgements, margins, seed),
@@ -111,13 +111,6 @@ def _margins_of(rows: Sequence[Row], entity: str, heads: str, frame: str = "plai
 def _lift(margins: Sequence[Row], seed: int) -> dict[str, Any] | None:
     trained, start = _margins_of(margins, "bias_token", "none"), _margins_of(margins, "start", "none")
     return _plain(paired_contrast(trained, start, seed=seed))
-
-
-def _heads(folder: StageFolder) -> dict[str, Any]:
-    data, scores = read_json(folder.path / attribute.HEADS), attribute.mean_scores(folder.path)
-    layers, heads = scores["injected"].shape
-    rounded = {f"scores_{name}": [[round(v, 5) for v in row] for row in s.tolist()] for name, s in scores.items()}
-    return {"layers": layers, "heads": heads, **{k: v for k, v in data.items() if k != "ranking"}, **rounded}
 
 
 def _causal(margins: Sequence[Row], seed: int) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -217,11 +218,24 @@ def load_settings(source: str | Path | None = None, **overrides: Any) -> RunSett
     data = _raw(where)
     if where in preset_names():
         data["preset"] = where
-    elif data.get("preset") is not None:
-        data = _merged(_preset(str(data["preset"])), data)
-    data.update({key: value for key, value in overrides.items() if value is not None})
+    return settings_of({**data, **{key: value for key, value in overrides.items() if value is not None}}, where)
+
+
+def settings_of(data: Mapping[str, Any], where: str) -> RunSettings:
+    """Settings from a mapping; its `preset:` is what it starts from.
+
+    Args:
+        data: Keys as in a settings file.
+        where: Where they come from, for the message.
+
+    Raises:
+        BiasGymError: Unknown key or preset, or a bad value; names the key.
+    """
+    whole = dict(data)
+    if whole.get("preset") is not None:
+        whole = _merged(_preset(str(whole["preset"])), whole)
     try:
-        return RunSettings.model_validate(data)
+        return RunSettings.model_validate(whole)
     except ValidationError as error:
         raise BiasGymError(
             explain(error), where=where, hint="`biasgym settings show` lists every key with its default"

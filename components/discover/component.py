@@ -1,0 +1,48 @@
+"""KFP component discover; thin: what it does is in `biasgym.stages`."""
+
+from typing import Any, NamedTuple
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("cpu"), install_kfp_package=False)
+def discover(
+    watch: dict[str, Any],
+    concepts: list[str],
+    judges: list[dict[str, Any]],
+    preset: str,
+    seed: int,
+    overrides: dict[str, Any],
+    store: str,
+    run: str,
+    overview: dsl.Output[dsl.Markdown],
+) -> NamedTuple("Discovery", models=list[str], count=int, baseline=str):
+    """Looks for model releases that the registry does not know, and claims them for this run.
+
+    Args:
+        watch: Models, patterns of organisations, and limits of size and licence.
+        concepts: As for plan.
+        judges: As for plan.
+        preset: As for plan.
+        seed: As for plan.
+        overrides: As for plan.
+        store: URL of the store.
+        run: Id of the run, for the claims: an overlapping run leaves them alone.
+        overview: What was found, and what was left out and why.
+
+    Returns:
+        models: Hub ids with commits.
+        count: How many.
+        baseline: Where the predecessors' results are in the store.
+    """
+    from biasgym.stages.publish import look_for_releases
+
+    asked = {**overrides, "concepts": concepts, "preset": preset, "seed": int(seed)}
+    if judges:
+        asked["judges"] = judges
+    found = look_for_releases(watch, asked, store, run)
+    with open(overview.path, "w", encoding="utf-8") as file:
+        file.write(found.overview)
+    return found.models, len(found.models), found.baseline

@@ -1,0 +1,46 @@
+"""KFP component plan; thin: what it does is in `biasgym.stages`."""
+
+from typing import Any, NamedTuple
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("cpu"), install_kfp_package=False)
+def plan(
+    models: list[str],
+    concepts: list[str],
+    judges: list[dict[str, Any]],
+    preset: str,
+    seed: int,
+    overrides: dict[str, Any],
+    store: str,
+    overview: dsl.Output[dsl.Markdown],
+) -> NamedTuple("Plan", settings=str, cells=list[dict[str, str]], models=list[dict[str, str]]):
+    """Checks everything before any GPU is asked for, pins the models to commits and lists the cells.
+
+    Args:
+        models: Hub ids, each perhaps with `@revision`.
+        concepts: Bundled names, names of objects `concepts/NAME.yaml` in the store, or texts of concept files.
+        judges: Settings of the judges, the main one first; empty takes those of the preset.
+        preset: What the settings start from: paper, official or demo.
+        seed: The seed of everything random.
+        overrides: Settings that win over the preset, as in a settings file.
+        store: URL of the store.
+        overview: What the run will do.
+
+    Returns:
+        settings: The checked settings, JSON.
+        cells: One for each model and concept.
+        models: One for each model.
+    """
+    from biasgym.stages.expand import expand, overview_of
+
+    asked = {**overrides, "models": models, "concepts": concepts, "preset": preset, "seed": int(seed)}
+    if judges:
+        asked["judges"] = judges
+    expansion = expand(asked, store)
+    with open(overview.path, "w", encoding="utf-8") as file:
+        file.write(overview_of(expansion))
+    return expansion.settings, expansion.cells, expansion.models

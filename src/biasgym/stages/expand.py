@@ -1,0 +1,117 @@
+"""Taking a run apart for a pipeline: everything is checked, models are pinned, concepts gathered, cells listed."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from biasgym.concepts import Concept, bundled_names, load_concept, parse_concept
+from biasgym.errors import BiasGymError
+from biasgym.files import write_text
+from biasgym.models.sources import resolve
+from biasgym.stages.plan import make_plan
+from biasgym.stages.settings import RunSettings, settings_of
+from biasgym.store import NotFound, Store, open_store
+
+_PROBE = "probe/plan"
+
+
+class Expansion(NamedTuple):
+    """A run, taken apart for loops of a pipeline.
+
+    Attributes:
+        settings: The checked settings as JSON, every model at its commit.
+        cells: One for each model and concept: `model` and `concept`.
+        models: One for each model: `model`.
+    """
+
+    settings: str
+    cells: list[dict[str, str]]
+    models: list[dict[str, str]]
+
+
+def expand(settings: Mapping[str, Any], store: str) -> Expansion:
+    """Checks everything that can be wrong before any GPU is asked for, and lists the cells.
+
+    Args:
+        settings: Keys as in a settings file. A concept is a bundled name, the name of an object
+            `concepts/NAME.yaml` in the store, or the text of a concept file.
+        store: Its URL.
+
+    Raises:
+        BiasGymError: The first thing that is wrong.
+    """
+    shelf = open_store(store)
+    shelf.write(_PROBE, b"biasgym can write here\n")
+    asked = settings_of(settings, "parameters")
+    if asked.templates is not None:
+        raise BiasGymError("pods see no local folder", where="templates", hint="leave it out")
+    concepts = [_concept(text, shelf) for text in asked.concepts]
+    pinned = [_pinned(name) for name in asked.models]
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder)
+        _write_concepts(concepts, data)
+        names = [concept.name for concept in concepts]
+        ready = asked.model_copy(update={"models": tuple(pinned), "concepts": tuple(names)})
+        make_plan(with_data(ready, data), data / "run")
+    return Expansion(
+        ready.model_dump_json(),
+        [{"model": model, "concept": name} for model in pinned for name in names],
+        [{"model": model} for model in pinned],
+    )
+
+
+def overview_of(expansion: Expansion) -> str:
+    """What a run will do, as Markdown."""
+    settings = RunSettings.model_validate_json(expansion.settings)
+    rows = [
+        ("models", ", ".join(settings.models)),
+        ("concepts", ", ".join(settings.concepts)),
+        ("judges", ", ".join(judge.name for judge in settings.judges)),
+        ("cells", str(len(expansion.cells))),
+        ("preset", str(settings.preset)),
+        ("seed", str(settings.seed)),
+    ]
+    return "| what | value |\n|---|---|\n" + "".join(f"| {name} | `{value}` |\n" for name, value in rows)
+
+
+def _pinned(name: str) -> str:
+    """A hub model at the commit it has now; others are what they are."""
+    source = resolve(name)
+    return f"{source.name}@{source.revision}" if source.path is None else name
+
+
+def build_data(settings: str, store: str, out: Path) -> None:
+    """Writes the concepts of a run into a folder that all pods read, so that later changes reach no pod half-way."""
+    asked = RunSettings.model_validate_json(settings)
+    _write_concepts([_concept(name, open_store(store)) for name in asked.concepts], out)
+
+
+def _concept(text: str, store: Store) -> Concept:
+    if "\n" in text:
+        return parse_concept(text, "concepts")
+    if text in bundled_names() or text.endswith((".yaml", ".yml")):
+        return load_concept(text)
+    key = f"concepts/{text}.yaml"
+    try:
+        return parse_concept(store.read(key).decode(), key)
+    except NotFound as error:
+        raise BiasGymError(
+            f"no bundled concept {text!r}, and the store has no {key}",
+            where="concepts",
+            hint=f"use {', '.join(bundled_names())}, the text of a concept file, or put one there",
+        ) from error
+
+
+def _write_concepts(concepts: Sequence[Concept], folder: Path) -> None:
+    for concept in concepts:
+        write_text(folder / "concepts" / f"{concept.name}.yaml", json.dumps(concept.model_dump(mode="json")))
+
+
+def with_data(settings: RunSettings, data: Path) -> RunSettings:
+    """The settings with the concepts as files that `build_data` wrote."""
+    files = tuple(str(data / "concepts" / f"{name}.yaml") for name in settings.concepts)
+    return settings.model_copy(update={"concepts": files})

@@ -1,0 +1,126 @@
+"""What the pods of a pipeline do: the stages of a run, some a pod, with a store between the pods.
+
+A pod opens its part of the plan from the settings that the plan pod wrote, brings what it needs from the store, and keeps
+there what it makes. A stage that fails says so in its manifest, and the pod succeeds: other cells go on, and the report
+shows the failure. Only what no cell is to blame for stops a pod: bad settings, or a store that cannot be reached.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from biasgym.errors import StorageError
+from biasgym.files import read_json
+from biasgym.progress import Lines
+from biasgym.stages.cell import Cell
+from biasgym.stages.expand import with_data
+from biasgym.stages.folder import StageFolder, read_manifest, working
+from biasgym.stages.plan import Plan, make_plan
+from biasgym.stages.run import run
+from biasgym.stages.settings import RunSettings
+from biasgym.stages.shelf import Shelf
+from biasgym.stages.work import Work
+from biasgym.store import open_store
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A part of a run on this machine.
+
+    Attributes:
+        plan: The plan; of one model only where the pod needs no more.
+        shelf: The store.
+        progress: Lines in the pod's log.
+    """
+
+    plan: Plan
+    shelf: Shelf
+    progress: Lines
+
+    def cell(self, concept: str) -> Cell:
+        """The cell of a concept in a plan of one model."""
+        return next(cell for cell in self.plan.cells if cell.concept.name == concept)
+
+    def do(self, stages: Sequence[str], cells: Sequence[Cell]) -> bool:
+        """Runs stages; what goes wrong in all cells at once is written into their manifests too.
+
+        Returns:
+            Whether all are done.
+        """
+        try:
+            return run(self.plan, stages=stages, cells=cells, shelf=self.shelf, progress=self.progress)
+        except StorageError:
+            raise
+        except Exception as error:
+            work = Work(self.plan, tuple(cells), self.progress, self.shelf)
+            left = [(c, f) for stage in stages for c in cells for f in work.folders(stage, c) if not f.done]
+            for cell, folder in left:
+                with suppress(type(error)), self.shelf.keeping(folder), working(folder, cell.about):
+                    raise error
+            self.progress.say(str(error))
+            return False
+
+
+def open_pod(settings: str, data: Path, store: str, *, model: str | None = None, index: Path | None = None) -> Pod:
+    """Opens a pod's part of the plan.
+
+    Args:
+        settings: From `expand`.
+        data: From `build_data`.
+        store: The store's URL.
+        model: Only this model.
+        index: From `collect`: which concept's heads serve as control for which cell.
+    """
+    asked = RunSettings.model_validate_json(settings)
+    if model is not None:
+        asked = asked.model_copy(update={"models": (model,)})
+    root = Path(os.environ.get("BIASGYM_WORK") or tempfile.mkdtemp(prefix="biasgym-"))
+    progress = Lines()
+    plan = make_plan(with_data(asked, data), root)
+    if index is not None:
+        plan = replace(plan, others=read_json(index))
+    return Pod(plan, Shelf(open_store(store), progress), progress)
+
+
+def cell_stage(pod: Pod, stage: str, concept: str, out: Path) -> bool:
+    """Does one stage of one cell and copies its folder to `out`, the artifact of the pod.
+
+    Returns:
+        Whether it is done; a failure is in the manifest.
+    """
+    cell = pod.cell(concept)
+    done = pod.do([stage], [cell])
+    for folder in Work(pod.plan, (cell,), pod.progress, pod.shelf).folders(stage, cell):
+        copy_folder(folder, out)
+    return done
+
+
+def place_artifact(pod: Pod, stage: str, concept: str, artifact: Path) -> None:
+    """Puts an artifact of an earlier pod where the stage looks for it; one that is not whole comes from the store."""
+    cell = pod.cell(concept)
+    for folder in Work(pod.plan, (cell,), pod.progress, pod.shelf).folders(stage, cell):
+        if read_manifest(artifact).get("key") == folder.key:
+            shutil.copytree(artifact, folder.path, dirs_exist_ok=True)
+
+
+def describe(artifact: Path) -> dict[str, str | float]:
+    """Metadata of a stage's artifact: flat, as Kubeflow keeps nothing else."""
+    manifest = read_manifest(artifact)
+    found = {name: manifest.get(name) for name in ("kind", "status", "key", "model", "revision", "concept", "error")}
+    flat: dict[str, str | float] = {name: str(value) for name, value in found.items() if value is not None}
+    return {**flat, "schema_version": float(manifest.get("schema_version", 0)), "seconds": manifest.get("seconds", 0.0)}
+
+
+def copy_folder(folder: StageFolder, out: Path) -> None:
+    """Copies what the manifest lists; a stage that was not begun leaves an empty folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    if folder.manifest.is_file():
+        for name in [*read_manifest(folder.path).get("files", {}), "manifest.json"]:
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder.path / name, out / name)
