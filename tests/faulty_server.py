@@ -13,6 +13,7 @@ import json
 import random
 import re
 import threading
+import zlib
 from collections import Counter
 from typing import Any
 
@@ -122,7 +123,9 @@ class FaultyServer:
             return _send(writer, 404, {"error": {"message": "no such model"}})
         if not self.schemas and "response_format" in asked:
             return _send(writer, 400, {"error": {"message": "response_format is not supported"}})
-        item = int(_ITEM.search(asked["messages"][-1]["content"])[1])  # type: ignore[index]
+        content = asked["messages"][-1]["content"]
+        found = _ITEM.search(content)
+        item = int(found[1]) if found else zlib.crc32(content.encode())
         self.asked[item] += 1
         if self.delay:
             await asyncio.sleep(self.delay)
