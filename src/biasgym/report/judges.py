@@ -45,7 +45,7 @@ def judges(results: Mapping[str, Any]) -> Table:
         ),
         tuple(rows),
         notes=(
-            "Kappa is quadratic, on texts with labels that the judge had not seen, with its 95 % interval; a dash where "
+            "Kappa is quadratic, on labelled texts, with its 95 % interval; a dash where "
             "nobody has looked. The tables of the cells are by the main judge.",
         )
         if rows
