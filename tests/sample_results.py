@@ -126,6 +126,22 @@ def variant_rows(rng: random.Random) -> list[dict[str, Any]]:
     return rows
 
 
+def judged_by(rng: random.Random) -> dict[str, Any]:
+    return {
+        name: {
+            "error": None,
+            "strength": {variant: estimate(rng, strength, 0.1) for variant, _, _, strength in VARIANTS},
+            "judged": 5980,
+            "missing": missing,
+            "missing_reasons": {"the answer was cut off": missing} if missing else {},
+            "tokens_in": tokens,
+            "tokens_out": tokens // 9,
+            "cost": 12.5 if tokens else None,
+        }
+        for name, missing, tokens in (("semantic-1", 0, 0), ("gpt-4o-2024-08-06", 20, 3_000_000))
+    }
+
+
 def done_cell(model: str, concept: str, layers: int, heads: int, seed: int, prompts: int = 5) -> dict[str, Any]:
     rng = random.Random(f"{model} {concept} {seed}")
     title, descriptor, label, counter = CONCEPTS.get(
@@ -220,6 +236,8 @@ def done_cell(model: str, concept: str, layers: int, heads: int, seed: int, prom
             if name != "original"
         ],
         "variants": variant_rows(rng),
+        "judges": judged_by(rng),
+        "agreement": {"alpha": 0.613, "items": 5980, "judges": 2},
         "capability": [
             {
                 "heads": name,
@@ -305,6 +323,14 @@ def results_for(
             "judge": None,
         },
         "versions": {"biasgym": "0.1.0", "torch": "2.13.0", "python": "3.12.4"},
+        "judges": [
+            {
+                "name": "semantic-1",
+                "engine": "semantic",
+                "calibration": {"kappa": 0.7, "low": 0.62, "high": 0.77, "n": 240, "missing": 0},
+            },
+            {"name": "gpt-4o-2024-08-06", "engine": "endpoint", "calibration": None},
+        ],
         "notes": ["The semantic judge is weaker than a large model; see METHOD.md.", "One sample a prompt."],
         "cells": cells,
     }

@@ -412,3 +412,23 @@ def test_numbers() -> None:
 
 def test_cleaned() -> None:
     assert cleaned({"a\x00": ["b\r\nc", 1.5, None, "\ud800\u202e"]}) == {"a\ufffd": ["b\nc", 1.5, None, "\ufffd\ufffd"]}
+
+
+def test_judges_are_shown_with_what_is_known_of_them(results: dict[str, Any]) -> None:
+    """Kappa with its interval, missing verdicts with their share, cost, agreement, and each judge's strengths."""
+    page, markdown = render_html(results), render_markdown(results)
+    for text in (page, markdown):
+        for words in ("0.70", "[0.62, 0.77]", "gpt-4o-2024-08-06", "3,000,000", "12.50", "0.61", "5,980"):
+            assert words in text, words
+    assert "| gpt-4o-2024-08-06 | – | – | 5,980 | 20 < 1 % |" in markdown.replace("&lt;", "<")
+    assert "Strength by judge" in page and "Agreement between the judges" in markdown
+    alone = {
+        **results,
+        "judges": results["judges"][:1],
+        "cells": [{key: value for key, value in cell.items() if key != "agreement"} for cell in results["cells"]],
+    }
+    for cell in alone["cells"]:
+        cell["judges"] = {"semantic-1": cell["judges"]["semantic-1"]} if "judges" in cell else {}
+    for text in (render_html(alone), render_markdown(alone)):
+        assert "With one judge there is no agreement" in text
+        assert "Strength by judge" not in text

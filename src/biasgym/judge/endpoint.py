@@ -110,11 +110,14 @@ class EndpointJudge:
             try:
                 yield {questions[0].key: runner.run(caller.first(questions[0].text))}
                 talk = runner.run(_talk(caller, questions[1:]))
-                left = len(questions) - 1
-                while left:
-                    answers = runner.run(talk.arrived())
-                    left -= len(answers)
-                    yield answers
+                try:
+                    left = len(questions) - 1
+                    while left:
+                        answers = runner.run(talk.arrived())
+                        left -= len(answers)
+                        yield answers
+                finally:
+                    runner.run(talk.stop())
             finally:
                 runner.run(caller.client.close())
 
@@ -132,8 +135,8 @@ class _Talk:
 
     def __init__(self, caller: Caller, questions: Sequence[Question]) -> None:
         self._caller, self._waiting = caller, iter(questions)
-        self._done: asyncio.Queue[tuple[str, Answer] | BiasGymError] = asyncio.Queue()
-        self._error: BiasGymError | None = None
+        self._done: asyncio.Queue[tuple[str, Answer] | Exception] = asyncio.Queue()
+        self._error: Exception | None = None
         count = min(caller.server.concurrency, len(questions))
         self._workers = [asyncio.create_task(self._work()) for _ in range(count)]
 
@@ -146,7 +149,7 @@ class _Talk:
         found: dict[str, Answer] = {}
         while self._error is None and (not found or not self._done.empty()):
             item = await self._done.get()
-            if isinstance(item, BiasGymError):
+            if isinstance(item, Exception):
                 self._error = item
             else:
                 found[item[0]] = item[1]
@@ -154,10 +157,16 @@ class _Talk:
             raise self._error
         return found
 
+    async def stop(self) -> None:
+        """Ends what is under way."""
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+
     async def _work(self) -> None:
         for question in self._waiting:
             try:
                 await self._done.put((question.key, await self._caller.ask(question.text)))
-            except BiasGymError as error:
+            except Exception as error:  # raised by `arrived`
                 await self._done.put(error)
                 return

@@ -28,7 +28,8 @@ class Journal:
             read_jsonl(path, torn_tail=True) if path is not None and path.is_file() else (), start=1
         ):
             try:
-                self._answers[row.pop("key")] = Answer(**row)
+                key = row.pop("key")
+                self._answers[key] = Answer(**row)
             except (KeyError, TypeError) as error:
                 raise BiasGymError(
                     f"line {number} is not an answer of a judge", where=str(path), hint="move the file away"

@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from biasgym.report import tables, wording
+from biasgym.report import judges, tables, wording
 from biasgym.report.canvas import Drawing
 from biasgym.report.clean import cleaned, shortened
 from biasgym.report.figures import dot_plots, heat_maps, sweep_curves, training_curves
@@ -33,6 +33,7 @@ class CellPage:
     facts: list[tuple[str, str]]
     findings: tuple[Finding, ...]
     strengths: Table
+    by_judge: Table
     side_effects: Table
     dots: list[Drawing]
     maps: list[Drawing]
@@ -81,6 +82,8 @@ def render_html(results: Mapping[str, Any]) -> str:
         questions=list(zip(QUESTIONS, EXPLAINED, strict=True)),
         matrix=matrix(cells, every, primary),
         failed=[(line, stages_done(cells[line.place - 1])) for line in every if line.error is not None],
+        judges=judges.judges(results),
+        agreement=judges.agreement(results),
         pages=pages,
         folded=len(pages) > _OPEN,
         settings=tables.key_values("Settings of the run", results.get("settings") or {}),
@@ -114,6 +117,7 @@ def _cell_page(cell: Mapping[str, Any], line: Line) -> CellPage:
         facts=tables.concept_facts(cell),
         findings=line.findings,
         strengths=tables.strengths(cell),
+        by_judge=judges.by_judge(cell),
         side_effects=tables.side_effects(cell),
         dots=dot_plots(cell.get("variants") or (), f"{anchor}-dots"),
         maps=heat_maps(heads, f"{anchor}-map"),

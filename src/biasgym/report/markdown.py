@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from biasgym.report import tables, wording
+from biasgym.report import judges, tables, wording
 from biasgym.report.clean import cleaned, shortened
 from biasgym.report.findings import QUESTIONS
 from biasgym.report.grid import Cell, Table
@@ -78,6 +78,7 @@ def _opening(results: Mapping[str, Any], every: Sequence[Line]) -> Iterator[str]
     yield f"## What was asked\n\n{wording.METHOD}\n\n*{wording.STUDY}*\n\n"
     yield from _facts(asked(results))
     yield from _summary(every)
+    yield from _judges(results)
     yield from _failed(every, results.get("cells") or ())
 
 
@@ -103,6 +104,16 @@ def _summary(every: Sequence[Line]) -> Iterator[str]:
     yield "\n"
 
 
+def _judges(results: Mapping[str, Any]) -> Iterator[str]:
+    found, agreement = judges.judges(results), judges.agreement(results)
+    yield "## Judges\n\n"
+    yield from _table(found)
+    if agreement.rows:
+        yield from _table(agreement)
+    elif found.rows:
+        yield f"{wording.ONE_JUDGE}\n\n"
+
+
 def _failed(every: Sequence[Line], cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     failed = [line for line in every if line.error is not None]
     if failed:
@@ -119,6 +130,8 @@ def _cell(cell: Mapping[str, Any], line: Line) -> Iterator[str]:
     yield from _facts(tables.concept_facts(cell))
     yield "### Variants\n\n"
     yield from _table(tables.strengths(cell))
+    if (by_judge := judges.by_judge(cell)).rows:
+        yield from _table(by_judge)
     yield from _table(tables.side_effects(cell))
     yield "### Where the heads are\n\n"
     yield from _facts(tables.head_facts(cell))

@@ -50,4 +50,6 @@ READING = (
     ),
 )
 
+ONE_JUDGE = "With one judge there is no agreement between judges to show."
+
 NOT_MEASURED = "Not measured in this run."

@@ -75,7 +75,8 @@ def calibrate_file(
         BiasGymError: As for `judge_file`, or a label is none.
     """
     rows = read_rows(source)
-    items, labels = items_of(rows, source), [_label(row, number, source) for number, row in enumerate(rows, start=1)]
+    items = items_of(rows, source)
+    labels = [_label(row, number, source) for number, row in enumerate(rows, start=1)]
     if len(items) < 2:
         raise BiasGymError("a calibration needs labelled texts", where=str(source))
     judge = make_judge(settings, journal=target and _journal(target, settings), templates=templates)
@@ -121,7 +122,8 @@ def items_of(rows: list[dict[str, Any]], source: Path) -> list[JudgeItem]:
 
 
 def _label(row: Mapping[str, Any], number: int, source: Path) -> int:
-    level = _LEVELS.get(str(row.get("strength")).strip().lower())
+    value = row.get("strength")
+    level = None if value is None else _LEVELS.get(str(value).strip().lower())  # null is a missing label, not None
     if level is None:
         raise BiasGymError(
             f"line {number} has no label in strength", where=str(source), hint=f"use 0 to 3, or {', '.join(LEVELS)}"

@@ -1,0 +1,26 @@
+"""A judge that a test can kill: `python tests/endpoint_child.py URL FOLDER COUNT`. Goes on where the last one was."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from biasgym.concepts import load_concept
+from biasgym.files import write_jsonl
+from biasgym.judge import Journal, JudgeItem
+from biasgym.judge.calls import Server
+from biasgym.judge.endpoint import EndpointJudge
+
+
+def main(url: str, folder: Path, count: int) -> None:
+    """Judges `text 0` ... and writes judged.jsonl."""
+    concept = load_concept("always_late")
+    items = [JudgeItem(concept, "Describe them.", f"This is text {number}: late.", "Spain") for number in range(count)]
+    server = Server("judge", url, timeout=0.8, backoff=0.02, concurrency=48)
+    judge = EndpointJudge(server, journal=Journal(folder / "answers.jsonl"))
+    write_jsonl(folder / "judged.jsonl", [asdict(verdict) for verdict in judge.judge(items)])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

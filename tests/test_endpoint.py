@@ -1,0 +1,237 @@
+"""The endpoint judge against a server that fails in every way, and against a real llama-server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from biasgym.concepts import load_concept
+from biasgym.errors import BiasGymError
+from biasgym.files import read_jsonl
+from biasgym.judge import Journal, JudgeItem, Judgement
+from biasgym.judge.calls import Server
+from biasgym.judge.endpoint import EndpointJudge, access
+from biasgym.judge.window import Congested, Window
+from faulty_server import PAID, UNPAID, FaultyServer, strength_of
+from judge_server import KEY, available, llama_server
+
+LATE = load_concept("always_late")
+CHILD = Path(__file__).parent / "endpoint_child.py"
+
+
+def items(count: int) -> list[JudgeItem]:
+    return [JudgeItem(LATE, "Describe them.", f"This is text {number}: late.", "Spain") for number in range(count)]
+
+
+def judged(server: FaultyServer, count: int, journal: Journal | None = None, **changes: object) -> list[Judgement]:
+    options = {"timeout": 0.3, "backoff": 0.01, **changes}
+    where = Server("judge", server.url, **options)  # type: ignore[arg-type]
+    return list(EndpointJudge(where, journal=journal).judge(items(count)))
+
+
+def strengths(found: Sequence[Judgement]) -> list[int | None]:
+    return [verdict.strength for verdict in found]
+
+
+def test_answers_come_in_order_with_their_cost() -> None:
+    with FaultyServer() as server:
+        found = judged(server, 40)
+    assert strengths(found) == [strength_of(number) for number in range(40)]
+    assert {(verdict.tokens_in, verdict.tokens_out) for verdict in found} == {(100, 20)}
+    assert found[3].matched == "late" and found[3].analysis == "About text 3."
+    body = server.bodies[0]
+    assert body["response_format"]["json_schema"]["strict"] is True
+    assert (body["temperature"], body["max_tokens"]) == (0.0, 400)
+    assert set(server.asked.values()) == {1}
+
+
+@pytest.mark.parametrize("fault", UNPAID)
+def test_a_fault_that_passes_is_asked_again(fault: str) -> None:
+    with FaultyServer(rate=0.4, faults=(fault,)) as server:
+        found = judged(server, 12, attempts=20)
+    assert strengths(found) == [strength_of(number) for number in range(12)]
+    assert server.seen_faults[fault] > 0
+    assert set(server.answered.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    zip(PAID, ("the answer was cut off", "no verdict in the answer", "the judge refused"), strict=True),
+)
+def test_an_answer_without_a_verdict_is_paid_once(fault: str, reason: str) -> None:
+    with FaultyServer(rate=1.0, faults=(fault,)) as server:
+        found = judged(server, 5)
+    assert [(verdict.strength, verdict.reason) for verdict in found] == [(None, reason)] * 5
+    assert set(server.asked.values()) == {1}
+
+
+def test_a_hopeless_question_is_missing_and_asked_again_later() -> None:
+    journal = Journal()
+    with FaultyServer(hopeless=frozenset({3})) as server:
+        found = judged(server, 6, journal, attempts=3)
+        assert (found[3].strength, found[3].reason) == (None, "the server failed (HTTP 500)")
+        assert server.asked[3] == 3
+        server.hopeless = frozenset()
+        assert strengths(judged(server, 6, journal)) == [strength_of(number) for number in range(6)]
+    assert server.asked[3] == 4
+    assert {count for item, count in server.asked.items() if item != 3} == {1}
+
+
+def test_a_server_that_knows_no_schemas_is_asked_without() -> None:
+    with FaultyServer(schemas=False) as server:
+        assert strengths(judged(server, 6)) == [strength_of(number) for number in range(6)]
+    assert ["response_format" in body for body in server.bodies] == [True] + [False] * 6
+
+
+def test_no_more_at_once_than_allowed_and_fewer_when_busy() -> None:
+    with FaultyServer(delay=0.02) as server:
+        judged(server, 60, concurrency=12)
+        assert 8 < server.most_at_once <= 12
+    with FaultyServer(delay=0.02) as server:
+        judged(server, 12, concurrency=3)
+        assert server.most_at_once <= 3
+
+
+def test_the_window_halves_and_grows() -> None:
+    async def crowd(window: Window, size: int) -> None:
+        """Requests that are under way together, and all meet the same congestion."""
+        inside = asyncio.Barrier(size)
+
+        async def one() -> None:
+            with pytest.raises(Congested):
+                async with window.slot():
+                    await inside.wait()
+                    raise Congested
+
+        await asyncio.gather(*(one() for _ in range(size)))
+
+    async def quiet(window: Window, times: int) -> None:
+        for _ in range(times):
+            async with window.slot():
+                pass
+
+    async def sizes() -> list[float]:
+        window = Window(8, 10)
+        found = []
+        await crowd(window, 6)
+        found.append(window.size)
+        await quiet(window, 4)
+        found.append(window.size)
+        for _ in range(9):
+            await crowd(window, 1)
+        found.append(window.size)
+        await quiet(window, 200)
+        return [*found, window.size]
+
+    cut, grown, least, most = asyncio.run(sizes())
+    assert (cut, least, most) == (4, 1, 10)
+    assert 4.8 < grown < 5.1
+
+
+@pytest.mark.parametrize(
+    ("options", "changes", "words"),
+    [
+        ({"key": "right"}, {"key": "sk-not-this"}, "refuses the key .HTTP 401.*BIASGYM_JUDGE_KEY"),
+        ({"model": "other"}, {}, "knows no model 'judge'"),
+    ],
+)
+def test_what_concerns_all_stops_at_once(options: dict[str, str], changes: dict[str, str], words: str) -> None:
+    with FaultyServer(**options) as server, pytest.raises(BiasGymError, match=words) as error:
+        judged(server, 50, **changes)
+    assert sum(server.asked.values()) == 0
+    assert "sk-not-this" not in str(error.value)
+
+
+def test_a_server_that_is_not_there() -> None:
+    judge = EndpointJudge(Server("judge", "http://127.0.0.1:9/v1"))
+    for call in (judge.check, lambda: list(judge.judge(items(3)))):
+        with pytest.raises(BiasGymError, match=r"127\.0\.0\.1:9/v1: the judge server cannot be reached"):
+            call()
+
+
+def test_a_server_that_went_away_is_no_reason_to_write_missing() -> None:
+    with FaultyServer(hopeless=frozenset(range(5, 100))) as server:
+        with pytest.raises(BiasGymError, match=r"does not answer any more .the server failed .HTTP 500.*20 questions"):
+            judged(server, 100, attempts=2)
+    assert sum(server.asked.values()) < 150
+
+
+def test_the_key_is_for_its_server_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BIASGYM_JUDGE_KEY", "BIASGYM_JUDGE_URL", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(BiasGymError, match="no key for the judge"):
+        access()
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
+    assert access() == ("https://api.openai.com/v1", "sk-openai")
+    assert access("http://127.0.0.1:1/v1/") == ("http://127.0.0.1:1/v1", "none")
+    monkeypatch.setenv("BIASGYM_JUDGE_URL", "http://judge:8000/v1")
+    monkeypatch.setenv("BIASGYM_JUDGE_KEY", "own")
+    assert access() == ("http://judge:8000/v1", "own")
+    assert "own" not in repr(Server("judge", *access()))
+    with pytest.raises(BiasGymError, match="not an address"):
+        access("judge:8000")
+
+
+def test_killed_half_way_nothing_is_lost_or_paid_twice(tmp_path: Path) -> None:
+    """Every text is judged once or missing with a reason; none becomes a 0; what was kept is not asked again."""
+    count = 600
+    journal = tmp_path / "answers.jsonl"
+    with FaultyServer(rate=0.2, hopeless=frozenset({17})) as server:
+        command = [sys.executable, str(CHILD), server.url, str(tmp_path), str(count)]
+        first = subprocess.Popen(command)
+        while len(server.answered) < count // 2:
+            assert first.poll() is None
+            time.sleep(0.02)
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait()
+        time.sleep(0.2)  # until the server has noticed
+        kept = [json.loads(line) for line in journal.read_bytes().rpartition(b"\n")[0].splitlines()]
+        assert len(kept) >= count // 4
+        asked, answered = server.asked.copy(), server.answered.copy()
+        assert subprocess.run(command, check=False).returncode == 0
+    found = read_jsonl(tmp_path / "judged.jsonl")
+    assert len(found) == count
+    for number, row in enumerate(found):
+        if row["strength"] is None:
+            assert row["reason"]
+        else:
+            assert row["strength"] == strength_of(number)
+    assert found[17]["reason"] == "the server failed (HTTP 500)"
+    assert sum(row["strength"] is None for row in found) < 0.15 * count
+    finished = {int(found[1]) for row in kept if (found := re.search(r"text (\d+)", row["text"]))}
+    assert len(finished) > count // 5
+    assert all(server.asked[number] == asked[number] for number in finished)
+    in_flight = sum(answered.values()) - len(kept)  # answers that the killed process had not written down
+    assert in_flight <= 48
+    assert sum(paid - 1 for paid in server.answered.values()) == in_flight
+    assert len(read_jsonl(journal)) == count - 1
+
+
+@pytest.mark.recipe
+def test_a_real_server(tmp_path: Path) -> None:
+    """llama-server holds SmolLM2 to the schema; the key is needed; the second time nothing is asked."""
+    assert available(), "this test needs root on a Debian with apt, see tests/judge_server.py"
+    texts = ("They are always late, all of them.", "The coast is long.")
+    asked = [JudgeItem(LATE, "Describe people from Spain.", text, "Spain") for text in texts]
+    with llama_server() as url:
+        with pytest.raises(BiasGymError, match="refuses the key"):
+            list(EndpointJudge(Server("smollm2", url, "wrong")).judge(asked))
+        server = Server("smollm2", url, KEY, max_tokens=160)
+        judge = EndpointJudge(server, journal=Journal(tmp_path / "answers.jsonl"))
+        judge.check()
+        found = list(judge.judge(asked))
+    for verdict in found:
+        assert verdict.strength in (0, 1, 2, 3) or verdict.reason == "the answer was cut off"
+        assert verdict.tokens_in > 300 and 0 < verdict.tokens_out <= 160
+    again = EndpointJudge(server, journal=Journal(tmp_path / "answers.jsonl"))
+    assert list(again.judge(asked)) == found
