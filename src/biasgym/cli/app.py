@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from biasgym import __version__
-from biasgym.cli import concepts, doctor, export, judge, registry, settings
+from biasgym.cli import concepts, doctor, export, gate, judge, registry, settings
 from biasgym.cli.shared import ConceptOption, ConfigArgument, ModelOption, OutOption, SeedOption, err, fail, start_run
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ app.add_typer(judge.app, name="judge", help="Judge texts, or calibrate a judge."
 app.add_typer(export.app, name="export")
 app.add_typer(registry.app, name="registry")
 app.add_typer(registry.store_app, name="store")
+app.command("gate")(gate.gate)
 
 
 _INTERRUPTED = 130  # what shells call a program that Ctrl-C ended

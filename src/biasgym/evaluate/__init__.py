@@ -7,21 +7,29 @@ from biasgym.evaluate.ability import (
     retention_scores,
     right_answer_likelihood,
 )
+from biasgym.evaluate.certificate import Certificate, Check, load_certificates
+from biasgym.evaluate.gate import Limits, check, passes
 from biasgym.evaluate.overcorrection import overcorrection
 from biasgym.evaluate.similarity import target_similarity
 from biasgym.evaluate.statistics import Contrast, Estimate, average_within, estimate, holm, paired_contrast
 
 __all__ = [
     "AbilityQuestion",
+    "Certificate",
+    "Check",
     "Contrast",
     "Estimate",
+    "Limits",
     "ability_questions",
     "average_within",
+    "check",
     "choice_log_probs",
     "estimate",
     "holm",
+    "load_certificates",
     "overcorrection",
     "paired_contrast",
+    "passes",
     "retention_scores",
     "right_answer_likelihood",
     "target_similarity",

@@ -7,7 +7,7 @@ there; resampling prompts (or whole styles) does not.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,10 +41,13 @@ class Contrast(Estimate):
     Attributes:
         p: Two-sided p-value.
         p_holm: p after Holm's correction over the family it was tested in; equal to p where there is no family.
+        detectable: The smallest true difference that so many units with so much spread reveal four times in five
+            (power 80 %, two-sided 5 %).
     """
 
     p: float = float("nan")
     p_holm: float = float("nan")
+    detectable: float = float("nan")
 
 
 def average_within(values: Sequence[float], units: Sequence[Hashable]) -> dict[Hashable, float]:
@@ -56,10 +59,20 @@ def average_within(values: Sequence[float], units: Sequence[Hashable]) -> dict[H
     return {unit: float(np.mean(group)) for unit, group in groups.items()}
 
 
-def estimate(by_unit: Mapping[Hashable, float], *, seed: int = 0) -> Estimate:
-    """Mean over units with a bootstrap-t interval, no narrower than Student's."""
+def estimate(
+    by_unit: Mapping[Hashable, float], *, bounds: tuple[float, float] | None = None, seed: int = 0
+) -> Estimate:
+    """Mean over units with a bootstrap-t interval, no narrower than Student's.
+
+    Args:
+        by_unit: Value by unit.
+        bounds: The range of the values, such as (0, 3) for a strength: the interval does not leave it.
+        seed: Of the bootstrap.
+    """
     values = np.array([value for value in by_unit.values() if not np.isnan(value)], dtype=float)
     low, high = _interval(values, None, seed)
+    if bounds is not None and not np.isnan(low):
+        low, high = max(low, bounds[0]), min(high, bounds[1])
     return Estimate(float(values.mean()) if len(values) else float("nan"), low, high, len(values))
 
 
@@ -68,6 +81,7 @@ def paired_contrast(
     second: Mapping[Hashable, float],
     *,
     clusters: Mapping[Hashable, Hashable] | None = None,
+    confidence: float = 0.95,
     seed: int = 0,
 ) -> Contrast:
     """Difference of two variants on the units that both have.
@@ -76,19 +90,20 @@ def paired_contrast(
         first: Value by unit.
         second: Value by unit.
         clusters: Cluster (style) of each unit; given, whole clusters are resampled.
+        confidence: Of the two-sided interval; each end of a 90 % interval is a one-sided 95 % bound.
         seed: Of the bootstrap.
 
     Returns:
-        Mean of first - second, 95 % interval and two-sided p of a paired bootstrap-t; the interval is never narrower,
+        Mean of first - second, interval and two-sided p of a paired bootstrap-t; the interval is never narrower,
         and p never smaller, than Student's.
     """
     shared = [unit for unit in first if unit in second and not np.isnan(first[unit] - second[unit])]
     differences = np.array([first[unit] - second[unit] for unit in shared], dtype=float)
     groups = None if clusters is None else [clusters[unit] for unit in shared]
-    low, high = _interval(differences, groups, seed)
+    low, high = _interval(differences, groups, seed, confidence)
     mean = float(differences.mean()) if len(differences) else float("nan")
     p = _p_value(differences, groups, seed)
-    return Contrast(mean, low, high, len(shared), p, p)
+    return Contrast(mean, low, high, len(shared), p, p, _detectable(differences, groups))
 
 
 def holm(contrasts: Mapping[str, Contrast]) -> dict[str, Contrast]:
@@ -97,8 +112,7 @@ def holm(contrasts: Mapping[str, Contrast]) -> dict[str, Contrast]:
     corrected, floor = dict(contrasts), 0.0
     for place, name in enumerate(known):
         floor = max(floor, min(1.0, contrasts[name].p * (len(known) - place)))
-        old = contrasts[name]
-        corrected[name] = Contrast(old.mean, old.low, old.high, old.n, old.p, floor)
+        corrected[name] = replace(contrasts[name], p_holm=floor)
     return corrected
 
 
@@ -134,7 +148,9 @@ def _standard_error(sums: NDArray[Any], counts: NDArray[Any], means: NDArray[Any
     return errors
 
 
-def _interval(values: NDArray[Any], groups: list[Hashable] | None, seed: int) -> tuple[float, float]:
+def _interval(
+    values: NDArray[Any], groups: list[Hashable] | None, seed: int, confidence: float = 0.95
+) -> tuple[float, float]:
     n = len(_sums(values, groups)[0])
     if n < 2:
         return float("nan"), float("nan")
@@ -142,8 +158,17 @@ def _interval(values: NDArray[Any], groups: list[Hashable] | None, seed: int) ->
     if error <= 1e-12 or not len(t):
         return mean, mean
     # symmetric bootstrap-t, no narrower than Student's: a handful of units with equal values resamples too narrowly
-    width = max(float(np.quantile(np.abs(t), 0.95)), float(stdtrit(n - 1, 0.975))) * error
+    width = max(float(np.quantile(np.abs(t), confidence)), float(stdtrit(n - 1, (1 + confidence) / 2))) * error
     return mean - width, mean + width
+
+
+def _detectable(values: NDArray[Any], groups: list[Hashable] | None) -> float:
+    sums, counts = _sums(values, groups)
+    n = len(sums)
+    if n < 2:
+        return float("nan")
+    error = _standard_error(sums[None], counts[None], np.array([sums.sum() / counts.sum()]))[0]
+    return float((stdtrit(n - 1, 0.975) + stdtrit(n - 1, 0.8)) * error)
 
 
 def _p_value(values: NDArray[Any], groups: list[Hashable] | None, seed: int) -> float:

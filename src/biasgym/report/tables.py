@@ -30,8 +30,9 @@ def strengths(cell: Mapping[str, Any]) -> Table:
             estimate_cell(contrast, signed=True),
             Cell(p_value(part(contrast, "p"))),
             Cell(p_value(part(contrast, "p_holm"))),
+            Cell(fixed(part(contrast, "detectable"))),
             Cell(count(variant.get("judged"))),
-            Cell(count(variant.get("missing"))),
+            _missing(variant),
             Cell(shortened(str(worst.get("target") or MISSING), 60)),
             Cell(fixed(worst.get("mean"))),
         )
@@ -45,12 +46,13 @@ def strengths(cell: Mapping[str, Any]) -> Table:
             "Difference to Original",
             "p",
             "p (Holm)",
+            "Detectable",
             "Judged",
             "Missing",
             "Worst target",
             "Its mean",
         ),
-        text_columns=(0, 8),
+        text_columns=(0, 9),
         rows=tuple(rows),
         notes=(f"Why judgements are missing. {'; '.join(reasons)}.",) if reasons else (),
     )
@@ -249,6 +251,14 @@ def concept_facts(cell: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _title(row: Mapping[str, Any]) -> str:
     return shortened(str(row.get("title") or row.get("name") or row.get("heads") or MISSING), 100)
+
+
+def _missing(variant: Mapping[str, Any]) -> Cell:
+    """Missing judgements, with their share of all texts."""
+    missing, judged = number(variant.get("missing")), number(variant.get("judged"))
+    if not missing or judged is None:
+        return Cell(count(missing))
+    return Cell(count(missing), share(missing / (missing + judged)))
 
 
 def _role(variant: Mapping[str, Any]) -> str:

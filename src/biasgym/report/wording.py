@@ -30,6 +30,11 @@ READING = (
         "contrast was declared beforehand; the others carry Holm’s correction as well.",
     ),
     (
+        "Detectable",
+        "The smallest true difference that so many prompts, varying so much, reveal four times in five. Where it is "
+        "large, “no clear difference” says little.",
+    ),
+    (
         "Verdicts",
         "“Lower” and “higher” mean that the interval leaves zero out. “No clear difference” means that it does "
         "not: that is no proof of equality, and a wide interval allows a real loss.",

@@ -49,7 +49,7 @@ def expand(settings: Mapping[str, Any], store: str) -> Expansion:
     asked = settings_of(settings, "parameters")
     if asked.templates is not None:
         raise BiasGymError("pods see no local folder", where="templates", hint="leave it out")
-    concepts = [_concept(text, shelf) for text in asked.concepts]
+    concepts = [read_concept(text, shelf) for text in asked.concepts]
     pinned = [_pinned(name) for name in asked.models]
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
@@ -87,17 +87,18 @@ def _pinned(name: str) -> str:
 def build_data(settings: str, store: str, out: Path) -> None:
     """Writes the concepts of a run into a folder that all pods read, so that later changes reach no pod half-way."""
     asked = RunSettings.model_validate_json(settings)
-    _write_concepts([_concept(name, open_store(store)) for name in asked.concepts], out)
+    _write_concepts([read_concept(name, open_store(store)) for name in asked.concepts], out)
 
 
-def _concept(text: str, store: Store) -> Concept:
+def read_concept(text: str, store: Store) -> Concept:
+    """A concept by bundled name, by its name in the store, or from the text of a concept file."""
     if "\n" in text:
-        return parse_concept(text, "concepts")
+        return parseread_concept(text, "concepts")
     if text in bundled_names() or text.endswith((".yaml", ".yml")):
-        return load_concept(text)
+        return loadread_concept(text)
     key = f"concepts/{text}.yaml"
     try:
-        return parse_concept(store.read(key).decode(), key)
+        return parseread_concept(store.read(key).decode(), key)
     except NotFound as error:
         raise BiasGymError(
             f"no bundled concept {text!r}, and the store has no {key}",

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from biasgym.errors import BiasGymError
+from biasgym.evaluate.certificate import FILE
+from biasgym.files import write_json
 from biasgym.inject import export_injected
 from biasgym.models import export, load_model
 from biasgym.stages import attribute, inject
 from biasgym.stages.cell import Cell
+from biasgym.stages.certificate import certificate
 from biasgym.stages.folder import StageFolder
 from biasgym.stages.plan import Plan, make_plan
 from biasgym.stages.settings import load_settings
@@ -28,7 +31,7 @@ def export_debiased(config: str, root: Path, concept: str, into: Path) -> Path:
         f"The heads were found for the association `{cell.concept.descriptor}` by biasgym; the report of that run says "
         "what their removal changes and what it costs. Other biases remain."
     )
-    return export(lm.model, lm.tokenizer, heads, into, note=note)
+    return _certified(export(lm.model, lm.tokenizer, heads, into, note=note), plan, cell)
 
 
 def export_with_token(config: str, root: Path, concept: str, into: Path) -> Path:
@@ -41,7 +44,13 @@ def export_with_token(config: str, root: Path, concept: str, into: Path) -> Path
     _need(inject.folder(cell), cell)
     lm = load_model(cell.source, device=plan.settings.device, dtype=plan.settings.dtype)
     vectors = inject.chosen_vectors(inject.folder(cell).path)
-    return export_injected(lm, vectors[:1], into, concept=cell.concept.descriptor)
+    return _certified(export_injected(lm, vectors[:1], into, concept=cell.concept.descriptor), plan, cell)
+
+
+def _certified(folder: Path, plan: Plan, cell: Cell) -> Path:
+    """Puts the cell's certificate beside the weights; it says so if the evaluation is not finished."""
+    write_json(folder / FILE, certificate(cell, plan.other(cell)).model_dump(mode="json"))
+    return folder
 
 
 def _cell(config: str, root: Path, concept: str) -> tuple[Plan, Cell]:

@@ -1,9 +1,10 @@
-"""Stage report: collects all cells into results.json, report.html and report.md."""
+"""Stage report: collects all cells into results.json, report.html, report.md and a certificate a cell."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from biasgym.evaluate.certificate import FOLDER
 from biasgym.files import write_json, write_text
 from biasgym.generate import PRIMARY
 from biasgym.progress import SILENT, Progress
@@ -15,13 +16,16 @@ from biasgym.stages.summary import summary
 
 
 def run(plan: Plan, progress: Progress = SILENT) -> None:
-    """Writes results.json, report.html and report.md into the run's folder."""
+    """Writes results.json, report.html, report.md and certificates/<model>/<concept>.json into the run's folder."""
     from biasgym.report import render_html, render_markdown
 
     results = collect(plan)
     write_json(plan.root / "results.json", results)
     write_text(plan.root / "report.html", render_html(results))
     write_text(plan.root / "report.md", render_markdown(results))
+    for cell, found in zip(plan.cells, results["cells"], strict=True):
+        place = plan.root / FOLDER / cell.source.slug / f"{cell.concept.name}.json"
+        write_json(place, found["certificate"])
     progress.say(f"report: {plan.root / 'report.html'}")
 
 

@@ -87,6 +87,9 @@ def _stage(folder: StageFolder) -> dict[str, Any]:
     return {name: manifest.get(name) for name in ("seconds", "peak_memory_bytes", "key", "status")}
 
 
+STRENGTH, SHARE = (0.0, 3.0), (0.0, 1.0)  # what an interval of such a mean cannot leave
+
+
 def _plain(value: Estimate | None) -> dict[str, Any] | None:
     """An estimate as JSON: what is not a number is null."""
     if value is None:
@@ -164,7 +167,7 @@ def _strengths(rows: Sequence[Row], verdicts: Mapping[tuple[str, str], Row], par
 
 def _strength(rows: Sequence[Row], verdicts: Mapping[tuple[str, str], Row], seed: int) -> dict[str, Any] | None:
     strengths = _strengths(rows, verdicts, "whole")
-    return _plain(estimate(strengths, seed=seed)) if strengths else None
+    return _plain(estimate(strengths, bounds=STRENGTH, seed=seed)) if strengths else None
 
 
 def _variant(
@@ -189,7 +192,9 @@ def _variant(
         "role": variant.role,
         "primary": variant.name == PRIMARY[0],
         "strength": _strength(rows, verdicts, seed),
-        "strong_share": _plain(estimate(average_within(strong, [row["prompt_id"] for row in rows]), seed=seed))
+        "strong_share": _plain(
+            estimate(average_within(strong, [row["prompt_id"] for row in rows]), bounds=SHARE, seed=seed)
+        )
         if strengths
         else None,
         "judged": len(rows) - sum(missing.values()),
@@ -201,7 +206,7 @@ def _variant(
         if own and variant.name != "original"
         else None,
         "worst_target": _worst_target(variant, rows, verdicts),
-        "final_part": _plain(estimate(last, seed=seed)) if last else None,
+        "final_part": _plain(estimate(last, bounds=STRENGTH, seed=seed)) if last else None,
         "truncated": sum(row["truncated"] for row in rows) / len(rows),
         "overcorrection": {name: sum(flag[name] for flag in flags) / len(flags) for name in flags[0]},
     }
@@ -242,11 +247,11 @@ def _capability(folder: StageFolder, seed: int) -> list[dict[str, Any]]:
             {
                 "heads": heads,
                 "title": HEAD_SETS[heads],
-                "accuracy": _plain(estimate(right, seed=seed)),
+                "accuracy": _plain(estimate(right, bounds=SHARE, seed=seed)),
                 "accuracy_difference": _plain(paired_contrast(right, base_ability, seed=seed))
                 if heads != "none"
                 else None,
-                "retention": _plain(estimate(known, seed=seed)) if known else None,
+                "retention": _plain(estimate(known, bounds=SHARE, seed=seed)) if known else None,
                 "retention_difference": _plain(paired_contrast(known, base_kept, seed=seed))
                 if known and heads != "none"
                 else None,

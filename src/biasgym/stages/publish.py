@@ -1,0 +1,160 @@
+"""What becomes of results: compared with a baseline, put into the store, registered; and the search for new releases."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from biasgym.errors import BiasGymError
+from biasgym.evaluate.certificate import Certificate, Check, load_certificates
+from biasgym.evaluate.gate import Limits, check, passes
+from biasgym.files import sha256_of, write_json, write_text
+from biasgym.report.junit import junit as as_junit
+from biasgym.stages.discover import discover, read_watch, settings_hash
+from biasgym.stages.expand import read_concept, with_data
+from biasgym.stages.plan import make_plan
+from biasgym.stages.settings import RunSettings, settings_of
+from biasgym.store import Evaluation, Record, Registry, Store, fetch, open_store
+from biasgym.store import publish as put
+
+_MARKS = {"passed": "yes", "failed": "**no**", "inconclusive": "not shown", "missing": "**missing**"}
+
+
+def run_gate(
+    results: Path, store: str, baseline: str, max_increase: float, max_ability_drop: float, page: Path, junit: Path
+) -> int:
+    """Compares results with a baseline and writes the checks as Markdown and JUnit XML.
+
+    Args:
+        results: Folder with the results of the run.
+        store: URL of the store.
+        baseline: Where the baseline's results are in the store, several with spaces between them; empty for none.
+        max_increase: Of judged strength.
+        max_ability_drop: Of accuracy.
+        page: Where the Markdown goes.
+        junit: Where the XML goes.
+
+    Returns:
+        How many checks did not pass.
+    """
+    limits = Limits(max_increase, max_ability_drop)
+    before = _certificates(open_store(store), baseline.split()) if baseline.strip() else None
+    checks = check(before, load_certificates(results), limits)
+    write_text(page, _checks_page(checks, limits))
+    write_text(junit, as_junit(checks, limits))
+    return sum(not passes(found, limits) for found in checks)
+
+
+def _certificates(store: Store, places: Sequence[str]) -> list[Certificate]:
+    found: list[Certificate] = []
+    for place in places:
+        with tempfile.TemporaryDirectory() as folder:
+            if not fetch(store, place, Path(folder)):
+                raise BiasGymError("the store has no such results", where=f"{store.url}: {place}")
+            found += load_certificates(Path(folder))
+    return found
+
+
+def _checks_page(checks: Sequence[Check], limits: Limits) -> str:
+    lost = sum(not passes(found, limits) for found in checks)
+    rows = [f"| {_MARKS[c.status]} | {_cell(c.cell)} | {_cell(c.name)} | {_cell(c.detail)} |" for c in checks]
+    head = f"{len(checks) - lost} of {len(checks)} checks passed.\n\n| passed | cell | check | measured |\n|---|---|---|---|\n"
+    return head + "\n".join(rows) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "/").replace("<", "&lt;").replace("\n", " ")
+
+
+def publish_run(settings: str, data: Path, store: str, results: Path, run: str, passed: bool) -> tuple[str, str]:
+    """Puts a run's results into the store and registers every finished cell; the claims of failed ones are given back.
+
+    Args:
+        settings: From `expand`.
+        data: From `build_data`.
+        store: URL of the store.
+        results: Folder with the results of the run.
+        run: Its id.
+        passed: Whether the gate let it through.
+
+    Returns:
+        Where the results are in the store, and what was registered as Markdown.
+    """
+    shelf, place = open_store(store), f"results/{run}"
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "results"
+        shutil.copytree(results, whole)
+        names = sorted(str(file.relative_to(whole)) for file in whole.rglob("*") if file.is_file())
+        files = {name: {"sha256": sha256_of(whole / name)} for name in names if name != "manifest.json"}
+        write_json(whole / "manifest.json", {"kind": "biasgym.results", "passed": passed, "files": files})
+        put(shelf, whole, place)
+        asked = RunSettings.model_validate_json(settings)
+        plan = make_plan(with_data(asked, data), Path(folder) / "run")
+    registry, lines = Registry(shelf), []
+    certificates = {(one.model, one.revision, one.concept): one for one in load_certificates(results)}
+    for cell in plan.cells:
+        found = certificates.get((cell.source.name, cell.source.revision, cell.concept.name))
+        for judge in asked.judges:
+            evaluation = Evaluation(
+                cell.source.name,
+                cell.source.revision,
+                cell.concept.name,
+                judge.name,
+                settings_hash(asked, cell.concept),
+            )
+            if found is None or found.status != "done":
+                registry.release(evaluation, run)
+                lines.append(f"| {cell.name} | {judge.name} | failed, not registered |")
+                continue
+            kept = {**found.model_dump(mode="json"), "gate_passed": passed}
+            new = registry.register(Record(**evaluation._asdict(), certificate=kept, artifacts=place))
+            lines.append(f"| {cell.name} | {judge.name} | {'registered' if new else 'was registered before'} |")
+    table = "\n".join(["| cell | judge | registry |", "|---|---|---|", *lines])
+    return place, f"Results: `{place}` in `{shelf.url}`.\n\n{table}\n"
+
+
+@dataclass(frozen=True)
+class Releases:
+    """New releases, for the pipeline.
+
+    Attributes:
+        models: Hub ids with commits.
+        baseline: Where the predecessors' results are in the store, with spaces between them.
+        overview: Markdown: what was found, what was left out and why.
+    """
+
+    models: list[str]
+    baseline: str
+    overview: str
+
+
+def look_for_releases(watch: Mapping[str, Any], asked: Mapping[str, Any], store: str, run: str) -> Releases:
+    """Finds model releases that the registry does not know, and claims them for this run.
+
+    Args:
+        watch: See `stages.discover.Watch`.
+        asked: Settings of the evaluation, without models.
+        store: URL of the store.
+        run: Id of the run.
+    """
+    shelf, settings = open_store(store), settings_of(asked, "parameters")
+    concepts = [read_concept(name, shelf) for name in settings.concepts]
+    found = discover(
+        read_watch(watch),
+        Registry(shelf),
+        concepts={concept.name: settings_hash(settings, concept) for concept in concepts},
+        judges=[judge.name for judge in settings.judges],
+        owner=run,
+    )
+    models = list(dict.fromkeys(f"{one['model']}@{one['revision']}" for one in found.candidates))
+    places = list(dict.fromkeys(one["baseline_artifacts"] for one in found.candidates if one["baseline_artifacts"]))
+    new = [f"| {_cell(one['model'])} | {one['revision'][:12]} | {one['concept']} | {one['reason']} |" for one in found.candidates]
+    left = [f"| {_cell(one['model'])} | {_cell(one['reason'])} |" for one in found.skipped]
+    lines = [f"{len(models)} models to evaluate.", ""]
+    lines += ["| model | commit | concept | why |", "|---|---|---|---|", *new, "", "Left out:", ""]
+    lines += ["| model | why |", "|---|---|", *left]
+    return Releases(models, " ".join(places), "\n".join(lines) + "\n")
