@@ -5,15 +5,7 @@ from typing import Any
 from kfp import dsl
 
 from pipelines.evaluation import Asked, evaluation
-from pipelines.placement import (
-    A100,
-    A100_80GB,
-    GPU_TOLERATIONS,
-    Cluster,
-    nodes_with,
-    nodes_without_gpu,
-    pipeline_config,
-)
+from pipelines.placement import CPU_NODES, GPU_NODES, GPU_TOLERATIONS, JUDGE_NODES, Cluster, pipeline_config
 
 MODELS = [
     "meta-llama/Llama-3.1-8B-Instruct",
@@ -50,9 +42,9 @@ def evaluate(
     fail_on_regression: bool = False,
     cells_per_judge_pod: int = 8,
     gpu_resource: str = "nvidia.com/gpu",
-    gpu_node_affinity: dict[str, Any] = nodes_with(A100),
-    judge_node_affinity: dict[str, Any] = nodes_with(A100_80GB),
-    cpu_node_affinity: dict[str, Any] = nodes_without_gpu(),
+    gpu_node_affinity: dict[str, Any] = GPU_NODES,
+    judge_node_affinity: dict[str, Any] = JUDGE_NODES,
+    cpu_node_affinity: dict[str, Any] = CPU_NODES,
     gpu_tolerations: list[dict[str, Any]] = GPU_TOLERATIONS,
     weights_volume_claim: str = "biasgym-weights",
     store_secret: str = "biasgym-store",

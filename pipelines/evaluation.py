@@ -7,8 +7,6 @@ plan -> build_data -> [cells: inject -> attribute] -> collect -> [cells: generat
 from dataclasses import dataclass
 from typing import Any
 
-from kfp import dsl
-
 from components.attribute.component import attribute
 from components.build_data.component import build_data
 from components.capability.component import capability
@@ -21,6 +19,8 @@ from components.plan.component import plan
 from components.publish.component import publish
 from components.report.component import report
 from components.summarise.component import summarise
+from kfp import dsl
+
 from pipelines.placement import Cluster
 
 PARALLELISM = 20

@@ -14,7 +14,6 @@ RETRIES = 3
 HOUR = 3600
 DEADLINE = 7 * 24 * HOUR
 
-A100 = ["NVIDIA-A100-SXM4-80GB", "NVIDIA-A100-SXM4-40GB", "NVIDIA-A100-PCIE-40GB", "NVIDIA-A100-80GB-PCIe"]
 A100_80GB = ["NVIDIA-A100-SXM4-80GB", "NVIDIA-A100-80GB-PCIe"]
 
 
@@ -33,6 +32,9 @@ def _required(expression: dict[str, Any]) -> dict[str, Any]:
     return {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
 
 
+GPU_NODES = nodes_with([*A100_80GB, "NVIDIA-A100-SXM4-40GB", "NVIDIA-A100-PCIE-40GB"])
+JUDGE_NODES = nodes_with(A100_80GB)
+CPU_NODES = nodes_without_gpu()
 GPU_TOLERATIONS = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from biasgym.concepts import Concept, bundled_names, load_concept, parse_concept
+from biasgym.concepts import Concept, bundled_names
 from biasgym.errors import BiasGymError
 from biasgym.files import write_text
 from biasgym.models.sources import resolve
@@ -93,12 +93,12 @@ def build_data(settings: str, store: str, out: Path) -> None:
 def read_concept(text: str, store: Store) -> Concept:
     """A concept by bundled name, by its name in the store, or from the text of a concept file."""
     if "\n" in text:
-        return parseread_concept(text, "concepts")
+        return parse_concept(text, "concepts")
     if text in bundled_names() or text.endswith((".yaml", ".yml")):
-        return loadread_concept(text)
+        return load_concept(text)
     key = f"concepts/{text}.yaml"
     try:
-        return parseread_concept(store.read(key).decode(), key)
+        return parse_concept(store.read(key).decode(), key)
     except NotFound as error:
         raise BiasGymError(
             f"no bundled concept {text!r}, and the store has no {key}",

@@ -152,7 +152,10 @@ def look_for_releases(watch: Mapping[str, Any], asked: Mapping[str, Any], store:
     )
     models = list(dict.fromkeys(f"{one['model']}@{one['revision']}" for one in found.candidates))
     places = list(dict.fromkeys(one["baseline_artifacts"] for one in found.candidates if one["baseline_artifacts"]))
-    new = [f"| {_cell(one['model'])} | {one['revision'][:12]} | {one['concept']} | {one['reason']} |" for one in found.candidates]
+    new = [
+        f"| {_cell(one['model'])} | {one['revision'][:12]} | {one['concept']} | {one['reason']} |"
+        for one in found.candidates
+    ]
     left = [f"| {_cell(one['model'])} | {_cell(one['reason'])} |" for one in found.skipped]
     lines = [f"{len(models)} models to evaluate.", ""]
     lines += ["| model | commit | concept | why |", "|---|---|---|---|", *new, "", "Left out:", ""]
