@@ -56,7 +56,7 @@ def evaluation(asked: Asked, cluster: Cluster) -> None:
         overrides=asked.overrides,
         store=asked.store,
     )
-    cluster.on_cpu(planned).set_caching_options(False)  # a branch may stand for another commit by now
+    cluster.on_cpu(planned, retry=False).set_caching_options(False)  # a branch may stand for another commit by now
     settings, store = planned.outputs["settings"], asked.store
     gathered = cluster.on_cpu(build_data(settings=settings, store=store))
     shared = {"settings": settings, "store": store, "data": gathered.outputs["data"]}
@@ -111,4 +111,4 @@ def evaluation(asked: Asked, cluster: Cluster) -> None:
         run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         fail_on_regression=asked.fail_on_regression,
     )
-    cluster.on_cpu(published).set_caching_options(False)
+    cluster.on_cpu(published, retry=False).set_caching_options(False)

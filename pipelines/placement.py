@@ -74,14 +74,20 @@ class Cluster:
         self._gpu(task, self.judge_nodes, memory="96Gi")
         return self._common(task, hours=24)
 
-    def on_cpu(self, task: PipelineTask, *, memory: str = "8Gi") -> PipelineTask:
-        """No GPU, and not on a node that has one."""
+    def on_cpu(self, task: PipelineTask, *, memory: str = "8Gi", retry: bool = True) -> PipelineTask:
+        """No GPU, and not on a node that has one.
+
+        Args:
+            task: The step.
+            memory: Its limit.
+            retry: Off where a failure is an answer, such as that of plan to bad parameters.
+        """
         task.set_cpu_request("1").set_cpu_limit("4").set_memory_request("2Gi").set_memory_limit(memory)
         kubernetes.add_node_affinity_json(task, self.cpu_nodes)
         kubernetes.use_secret_as_env(
             task, self.judge_secret, {"url": "BIASGYM_JUDGE_URL", "key": "BIASGYM_JUDGE_KEY"}, optional=True
         )
-        return self._common(task, hours=24)
+        return self._common(task, hours=24, retry=retry)
 
     def _gpu(self, task: PipelineTask, nodes: Any, memory: str) -> None:
         task.set_accelerator_type(self.gpu_resource).set_accelerator_limit(1)
@@ -92,7 +98,7 @@ class Cluster:
         kubernetes.mount_pvc(task, self.cache_volume, CACHE)
         task.set_env_variable("HF_HOME", f"{CACHE}/hub")
 
-    def _common(self, task: PipelineTask, hours: int) -> PipelineTask:
+    def _common(self, task: PipelineTask, hours: int, *, retry: bool = True) -> PipelineTask:
         """Store and hub, and another try for a pod that was evicted or whose spot node is gone: it resumes from the store."""
         keys = {
             "endpoint": "BIASGYM_S3_ENDPOINT",
@@ -102,7 +108,8 @@ class Cluster:
         kubernetes.use_secret_as_env(task, self.store_secret, keys, optional=True)
         kubernetes.use_secret_as_env(task, self.hub_secret, {"token": "HF_TOKEN"}, optional=True)
         kubernetes.set_timeout(task, hours * HOUR)
-        task.set_retry(RETRIES, backoff_duration="60s", backoff_factor=2.0, backoff_max_duration="900s")
+        if retry:
+            task.set_retry(RETRIES, backoff_duration="60s", backoff_factor=2.0, backoff_max_duration="900s")
         return task
 
 

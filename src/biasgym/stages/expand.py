@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from biasgym.concepts import Concept, bundled_names
+from biasgym.concepts import Concept, bundled_names, load_concept, parse_concept
 from biasgym.errors import BiasGymError
 from biasgym.files import write_text
 from biasgym.models.sources import resolve
