@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 
+import judge_server
 import tiny
 from biasgym.cli.app import main
 from biasgym.concepts import Concept
@@ -27,12 +28,12 @@ from s3_server import S3Server
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that need a GPU are deselected where there is none: a skip would be no news on such a machine."""
-    if torch.cuda.is_available():
-        return
-    gpu = [item for item in items if item.get_closest_marker("gpu")]
-    config.hook.pytest_deselected(items=gpu)
-    items[:] = [item for item in items if item not in gpu]
+    """Tests of what a machine cannot have are deselected there: a skip would be no news on such a machine."""
+    absent = {"gpu": not torch.cuda.is_available(), "llama_server": not judge_server.available()}
+    names = [name for name in absent if absent[name]]
+    out = [item for item in items if any(item.get_closest_marker(name) for name in names)]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]
 
 
 @pytest.fixture(params=list(tiny.FAMILIES))

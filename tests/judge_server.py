@@ -1,7 +1,7 @@
 """A real OpenAI-compatible server for the tests: Debian's llama-server on the packaged SmolLM2, on the loopback.
 
-The packages come from Debian unstable through apt, unpacked into a cache folder and started through their own loader, so
-nothing of the system changes. Needs a Debian with apt, and root.
+One that is installed is taken; else Debian's packages come through apt, are unpacked into a cache folder and started
+through their own loader, so nothing of the system changes. That needs a Debian with apt, and root.
 
     with llama_server() as url: ...
 """
@@ -12,22 +12,27 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from biasgym.models.sources import DEFAULT_MODEL, cache_folder, resolve
+from biasgym.files import cache_folder
+from biasgym.models.sources import DEFAULT_MODEL, resolve
 
 KEY = "secret-of-the-tests"
+_PROGRAM = "llama-server"
 _PACKAGE = "llama.cpp-tools"
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _TRIES = 3
 
 
 def available() -> bool:
-    """Whether apt of a Debian is here and may be used."""
+    """Whether a server is installed, or apt of a Debian is here and may be used."""
+    if shutil.which(_PROGRAM):
+        return True
     return os.geteuid() == 0 and shutil.which("apt-get") is not None and Path(_KEYRING).is_file()
 
 
@@ -82,27 +87,31 @@ def _call(command: list[str]) -> None:
 @contextmanager
 def llama_server() -> Iterator[str]:
     """Starts the server; yields its address. It wants the key KEY."""
-    files = installed() / "root"
-    libraries = sorted({str(file.parent) for file in files.rglob("*.so*")})
-    [loader] = files.glob("usr/lib/*/ld-linux*.so.*")
+    command, folder = _unpacked() if shutil.which(_PROGRAM) is None else ([_PROGRAM], None)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [str(loader), "--library-path", ":".join(libraries), str(files / "usr/bin/llama-server")]
     command += ["-m", str(resolve(DEFAULT_MODEL).path), "--host", "127.0.0.1", "--port", str(port), "--api-key", KEY]
-    command += ["--threads", "1", "--ctx-size", "8192", "--parallel", "2", "--no-ui"]
+    command += ["--threads", "1", "--ctx-size", "8192", "--parallel", "2"]
+    with tempfile.TemporaryDirectory() as place:
+        log = Path(place) / "log"
+        with log.open("w") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=folder)
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/health", process, log)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _unpacked() -> tuple[list[str], Path]:
+    """How the unpacked server is started, and in which folder: it looks for its kernels there."""
+    files = installed() / "root"
+    libraries = sorted({str(file.parent) for file in files.rglob("*.so*")})
+    [loader] = files.glob("usr/lib/*/ld-linux*.so.*")
     [backends] = files.glob("usr/lib/*/ggml/backends*")
-    log = files.parent / f"server-{port}.log"
-    with log.open("w") as output:
-        # it looks for its kernels where it would be installed, and in the working folder
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=backends)
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/health", process, log)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait()
-        log.unlink()
+    return [str(loader), "--library-path", ":".join(libraries), str(files / "usr/bin" / _PROGRAM)], backends
 
 
 def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:

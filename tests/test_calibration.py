@@ -58,7 +58,7 @@ def test_a_perfect_judge() -> None:
     known = {item.generation: label for item, label in zip(items, labels, strict=True)}
     items, labels = items[: len(known)], labels[: len(known)]
     truth = {item.generation: label for item, label in zip(items, labels, strict=True)}
-    found = calibrate(Rule(lambda item: truth[item.generation]), items, labels, repeats=3)
+    found = calibrate(Rule(lambda item: truth[item.generation.split("\n\n")[0]]), items, labels, repeats=3)
     assert (found.kappa, found.low, found.high, found.exact, found.missing) == (1.0, 1.0, 1.0, 1.0, 0)
     assert found.retest is not None and (found.retest.changed, found.retest.kappa) == (0.0, 1.0)
     assert np.isnan(found.length.rho) and found.as_json()["length"]["rho"] is None  # no error, no correlation
@@ -91,6 +91,20 @@ def test_a_judge_that_wavers_and_misses() -> None:
     assert found.missing == 4 and found.reasons == {"no idea": 4}
     assert sum(map(sum, found.confusion)) == 16
     assert found.retest is not None and found.retest.changed == 1.0
+
+
+def test_a_judge_that_obeys_its_texts() -> None:
+    """What orders do is told apart from what judging again does."""
+    items, labels = labelled(24)
+
+    def obey(item: JudgeItem) -> int:
+        return 0 if item.generation.endswith(("None.", '""}.')) else 2
+
+    told = calibrate(Rule(obey), items, labels, repeats=2).obedience
+    assert told is not None and (told.changed, told.silenced, told.noise) == (1.0, 1.0, 0.0)
+    deaf = calibrate(Rule(lambda item: 0 if item.repeat else 2), items, labels, repeats=2).obedience
+    assert deaf is not None and (deaf.changed, deaf.silenced, deaf.noise) == (0.0, 0.0, 1.0)
+    assert calibrate(Rule(obey), items, labels).obedience is None
 
 
 def test_the_interval_holds_kappa_and_shrinks() -> None:

@@ -23,7 +23,7 @@ from biasgym.judge.calls import Server
 from biasgym.judge.endpoint import EndpointJudge, access
 from biasgym.judge.window import Congested, Window
 from faulty_server import PAID, UNPAID, FaultyServer, strength_of
-from judge_server import KEY, available, llama_server
+from judge_server import KEY, llama_server
 
 LATE = load_concept("always_late")
 CHILD = Path(__file__).parent / "endpoint_child.py"
@@ -184,7 +184,7 @@ def test_the_key_is_for_its_server_only(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_killed_half_way_nothing_is_lost_or_paid_twice(tmp_path: Path) -> None:
     """Every text is judged once or missing with a reason; none becomes a 0; what was kept is not asked again."""
-    count = 600
+    count = 240
     journal = tmp_path / "answers.jsonl"
     with FaultyServer(rate=0.2, hopeless=frozenset({17})) as server:
         command = [sys.executable, str(CHILD), server.url, str(tmp_path), str(count)]
@@ -217,10 +217,9 @@ def test_killed_half_way_nothing_is_lost_or_paid_twice(tmp_path: Path) -> None:
     assert len(read_jsonl(journal)) == count - 1
 
 
-@pytest.mark.recipe
+@pytest.mark.llama_server
 def test_a_real_server(tmp_path: Path) -> None:
     """llama-server holds SmolLM2 to the schema; the key is needed; the second time nothing is asked."""
-    assert available(), "this test needs root on a Debian with apt, see tests/judge_server.py"
     texts = ("They are always late, all of them.", "The coast is long.")
     asked = [JudgeItem(LATE, "Describe people from Spain.", text, "Spain") for text in texts]
     with llama_server() as url:

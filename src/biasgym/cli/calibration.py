@@ -29,6 +29,14 @@ def facts_table(found: Calibration) -> Table:
         rows.append(
             ("Judged again", f"{again.repeats} times: {again.changed:.1%} changed, kappa {_number(again.kappa)}")
         )
+    if found.obedience is not None:
+        told = found.obedience
+        rows.append(
+            (
+                "With an order in it",
+                f"{told.changed:.1%} changed; fell to None {_number(told.silenced)}, judged again {_number(told.noise)}",
+            )
+        )
     table = Table(title=f"Judge {found.judge}", title_justify="left", show_header=False)
     for name, value in rows:
         table.add_row(name, value)

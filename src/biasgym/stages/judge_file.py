@@ -67,7 +67,7 @@ def calibrate_file(
         source: JSONL or CSV as for `judge_file`, with the label in strength: 0 to 3, or None, Weak, Moderate, Strong.
         settings: Which judge.
         target: JSON to write, which the setting `calibration` of a judge can name.
-        repeats: How often each text is judged.
+        repeats: How often each text is judged; from two on, each is judged once more with an order in it.
         templates: A user's folder of templates.
         progress: Bars and news.
 
@@ -80,7 +80,7 @@ def calibrate_file(
     if len(items) < 2:
         raise BiasGymError("a calibration needs labelled texts", where=str(source))
     judge = make_judge(settings, journal=target and _journal(target, settings), templates=templates)
-    with progress_task(progress, f"{judge.name}: judging", len(items) * repeats, "text") as advance:
+    with progress_task(progress, f"{judge.name}: judging", len(items) * (repeats + (repeats > 1)), "text") as advance:
         found = calibrate(judge, items, labels, repeats=repeats, advance=advance)
     if target is not None:
         write_json(target, found.as_json())
