@@ -1,5 +1,7 @@
 """The body that both pipelines share: flat loops with a task between them that collects.
 
+A loop is over the one output of the task before it: the local runner of kfp 2.17 finds no other.
+
 plan -> build_data -> [cells: inject -> attribute] -> collect -> [cells: generate -> capability] -> collect
      -> [shards: judge, on GPUs] and [shards: judge, on CPUs] -> collect -> [parts: summarise] -> report -> gate -> publish
 """
@@ -20,6 +22,7 @@ from components.publish.component import publish
 from components.report.component import report
 from components.summarise.component import summarise
 from kfp import dsl
+from kfp.dsl import PipelineTask
 
 from pipelines.placement import Cluster
 
@@ -61,38 +64,44 @@ def evaluation(asked: Asked, cluster: Cluster) -> None:
     gathered = cluster.on_cpu(build_data(settings=settings, store=store))
     shared = {"settings": settings, "store": store, "data": gathered.outputs["data"]}
 
-    with dsl.ParallelFor(planned.outputs["cells"], parallelism=PARALLELISM) as cell:
+    def collected(deal: str, *ended: PipelineTask) -> PipelineTask:
+        states = [dsl.Collected(task.outputs["Output"]) for task in ended]
+        task = collect(
+            deal=deal,
+            states=states[0],
+            more_states=states[1] if states[1:] else [],
+            shard_size=asked.cells_per_judge_pod,
+            settings=settings,
+            store=store,
+            data=gathered.outputs["data"],
+        )
+        return cluster.on_cpu(task).set_display_name(f"collect-{deal}").set_caching_options(False)
+
+    with dsl.ParallelFor(planned.outputs["Output"], parallelism=PARALLELISM) as cell:
         trained = cluster.on_gpu(inject(model=cell.model, concept=cell.concept, **shared))
         scored = cluster.on_gpu(
             attribute(model=cell.model, concept=cell.concept, token=trained.outputs["token"], **shared)
         )
-    dealt = {**shared, "shard_size": asked.cells_per_judge_pod}
-    heads = collect(states=dsl.Collected(scored.outputs["Output"]), more_states=[], **dealt)
-    cluster.on_cpu(heads).set_display_name("collect-heads").set_caching_options(False)
+    heads = collected("cells", scored)
 
-    with_controls = {**shared, "index": heads.outputs["index"]}
-    with dsl.ParallelFor(heads.outputs["cells"], parallelism=PARALLELISM) as cell:
-        written = cluster.on_gpu(generate(model=cell.model, concept=cell.concept, **with_controls))
+    shared["index"] = heads.outputs["index"]
+    with dsl.ParallelFor(heads.outputs["Output"], parallelism=PARALLELISM) as cell:
+        written = cluster.on_gpu(generate(model=cell.model, concept=cell.concept, **shared))
         measured = cluster.on_gpu(
-            capability(model=cell.model, concept=cell.concept, texts=written.outputs["texts"], **with_controls)
+            capability(model=cell.model, concept=cell.concept, texts=written.outputs["texts"], **shared)
         )
-    texts = collect(states=dsl.Collected(measured.outputs["Output"]), more_states=[], **dealt)
-    cluster.on_cpu(texts).set_display_name("collect-texts").set_caching_options(False)
+    for_gpus, for_cpus = collected("judges-in-process", measured), collected("judges-elsewhere", measured)
 
-    with_controls = {**shared, "index": texts.outputs["index"]}
-    with dsl.ParallelFor(texts.outputs["gpu_shards"], parallelism=PARALLELISM) as shard:
-        on_gpus = cluster.on_judge_gpu(judge(shard=shard, **with_controls)).set_display_name("judge-in-process")
-    with dsl.ParallelFor(texts.outputs["cpu_shards"], parallelism=PARALLELISM) as shard:
-        on_cpus = cluster.on_cpu(judge(shard=shard, **with_controls)).set_display_name("judge-elsewhere")
-    judged = collect(
-        states=dsl.Collected(on_gpus.outputs["Output"]), more_states=dsl.Collected(on_cpus.outputs["Output"]), **dealt
-    )
-    cluster.on_cpu(judged).set_display_name("collect-verdicts").set_caching_options(False)
+    with dsl.ParallelFor(for_gpus.outputs["Output"], parallelism=PARALLELISM) as shard:
+        on_gpus = cluster.on_judge_gpu(judge(shard=shard, **shared)).set_display_name("judge-in-process")
+    with dsl.ParallelFor(for_cpus.outputs["Output"], parallelism=PARALLELISM) as shard:
+        on_cpus = cluster.on_cpu(judge(shard=shard, **shared)).set_display_name("judge-elsewhere")
+    judged = collected("parts", on_gpus, on_cpus)
 
-    with dsl.ParallelFor(judged.outputs["parts"], parallelism=PARALLELISM) as part:
-        numbers = cluster.on_cpu(summarise(shard=part, **with_controls))
+    with dsl.ParallelFor(judged.outputs["Output"], parallelism=PARALLELISM) as part:
+        numbers = cluster.on_cpu(summarise(shard=part, **shared))
 
-    reported = report(states=dsl.Collected(numbers.output), **with_controls)
+    reported = report(states=dsl.Collected(numbers.output), **shared)
     cluster.on_cpu(reported).set_caching_options(False)
     verdict = gate(
         results=reported.outputs["results"],

@@ -91,6 +91,7 @@ class Cluster:
 
     def _gpu(self, task: PipelineTask, nodes: Any, memory: str) -> None:
         task.set_accelerator_type(self.gpu_resource).set_accelerator_limit(1)
+        task.channel_inputs.append(self.gpu_resource)  # kfp 2.17 does not hand it into loops otherwise
         task.set_cpu_request("4").set_cpu_limit("8").set_memory_request("32Gi").set_memory_limit(memory)
         kubernetes.add_node_affinity_json(task, nodes)
         kubernetes.add_toleration_json(task, self.gpu_tolerations)

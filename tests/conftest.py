@@ -75,6 +75,7 @@ MINIMAL: dict[str, Any] = {
     "scope": {"ks": [1, 2, 3], "pairs": 6, "ability_questions": 4, "random_draws": 2},
     "generate": {"prompts": 3, "samples": 1, "max_new_tokens": 6},
     "capability": {"questions": 4},
+    "ood": {"prompts": 3, "samples": 1, "questions": 3},
 }
 
 

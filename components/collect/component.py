@@ -1,7 +1,5 @@
 """KFP component collect; thin: what it does is in `biasgym.stages`."""
 
-from typing import NamedTuple
-
 from kfp import dsl
 
 from components.images import image
@@ -14,16 +12,11 @@ def collect(
     data: dsl.Input[dsl.Dataset],
     states: list[int],
     more_states: list[int],
+    deal: str,
+    shard_size: int,
     index: dsl.Output[dsl.Dataset],
     overview: dsl.Output[dsl.Markdown],
-    shard_size: int = 8,
-) -> NamedTuple(
-    "Collection",
-    cells=list[dict[str, str]],
-    gpu_shards=list[dict[str, str]],
-    cpu_shards=list[dict[str, str]],
-    parts=list[dict[str, str]],
-):
+) -> list[dict[str, str]]:
     """Stands between two loops: reads from the store what the cells came to, and deals out the work that follows.
 
     Only ones and zeros are collected from the loop; what the cells made stays in the store. A thousand collected
@@ -35,15 +28,14 @@ def collect(
         data: From build_data.
         states: 1 for each cell that is done, 0 for each that failed.
         more_states: The same of a second loop; empty if there was one loop.
+        deal: What the next loop is over: `cells` that have heads; `judges-in-process` or `judges-elsewhere`, shards of
+            finished cells for each such judge; `parts` of the finished cells.
+        shard_size: Most cells in a shard or part.
         index: Whose heads serve as control for which cell.
         overview: The failed cells with their reasons.
-        shard_size: Most cells for one pod of a judge.
 
     Returns:
-        cells: Those that have heads.
-        gpu_shards: Finished cells for judges in process, by judge.
-        cpu_shards: Finished cells for the other judges.
-        parts: Finished cells, whoever judges them.
+        The items of the next loop.
     """
     from pathlib import Path
 
@@ -55,4 +47,4 @@ def collect(
         file.write(found.overview)
     both = [*states, *more_states]
     print(f"{int(sum(both))} of {len(both)} were done in the loops before")
-    return found.cells, found.gpu_shards, found.cpu_shards, found.parts
+    return found.dealt[deal]

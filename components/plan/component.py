@@ -1,6 +1,6 @@
 """KFP component plan; thin: what it does is in `biasgym.stages`."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from kfp import dsl
 
@@ -16,8 +16,9 @@ def plan(
     seed: int,
     overrides: dict[str, Any],
     store: str,
+    settings: dsl.OutputPath(str),
     overview: dsl.Output[dsl.Markdown],
-) -> NamedTuple("Plan", settings=str, cells=list[dict[str, str]], models=list[dict[str, str]]):
+) -> list[dict[str, str]]:
     """Checks everything before any GPU is asked for, pins the models to commits and lists the cells.
 
     Args:
@@ -28,12 +29,11 @@ def plan(
         seed: The seed of everything random.
         overrides: Settings that win over the preset, as in a settings file.
         store: URL of the store.
+        settings: The checked settings, JSON.
         overview: What the run will do.
 
     Returns:
-        settings: The checked settings, JSON.
-        cells: One for each model and concept.
-        models: One for each model.
+        One cell for each model and concept.
     """
     from biasgym.stages.expand import expand, overview_of
 
@@ -43,4 +43,6 @@ def plan(
     expansion = expand(asked, store)
     with open(overview.path, "w", encoding="utf-8") as file:
         file.write(overview_of(expansion))
-    return expansion.settings, expansion.cells, expansion.models
+    with open(settings, "w", encoding="utf-8") as file:
+        file.write(expansion.settings)
+    return expansion.cells

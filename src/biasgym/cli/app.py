@@ -74,6 +74,8 @@ def run(
 
 
 def _say_failed(plan: Plan) -> NoReturn:
+    from biasgym.stages import ood
+    from biasgym.stages.group import groups
     from biasgym.stages.results import stage_folders
 
     for cell in plan.cells:
@@ -81,6 +83,9 @@ def _say_failed(plan: Plan) -> NoReturn:
         for name, error in errors.items():
             if error is not None:
                 err.print(f"failed: {cell.name}, {name}: {error}", style="red", markup=False, soft_wrap=True)
+    for group in groups(plan.cells):
+        if (error := ood.folder(group).error) is not None:
+            err.print(f"failed: {group.source.slug}, ood: {error}", style="red", markup=False, soft_wrap=True)
     raise typer.Exit(1)
 
 
@@ -103,6 +108,7 @@ _stage_command("inject", "Train BiasToken and choose its epoch.")
 _stage_command("attribute", "Score the attention heads and choose those to remove.")
 _stage_command("generate", "Let every variant answer the evaluation prompts.")
 _stage_command("capability", "Measure ability and retention for every head set.")
+_stage_command("ood", "Try the heads of all concepts on other stereotypes, and those of each on every other concept.")
 _stage_command("report", "Collect the results into a report.")
 
 

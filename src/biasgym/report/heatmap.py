@@ -69,7 +69,7 @@ def _places(heads: Any, matrix: Array) -> list[tuple[int, int]]:
     return found
 
 
-def _colours(scores: Array, limit: float) -> Array:
+def colours(scores: Array, limit: float) -> Array:
     """RGBA with opacity for size: zero is the page itself, in light and in dark."""
     image = np.zeros((*scores.shape, 4))
     image[..., :3] = np.where((scores >= 0)[..., None], _TOWARDS, _AGAINST)
@@ -86,7 +86,7 @@ def _draw(
     height = _TOP + heads * down + _BOTTOM
     with page(_WIDTH, height) as figure:
         axes = panel(figure, _LEFT, _TOP, _WIDTH - _LEFT - across * layers, _BOTTOM)
-        axes.imshow(_colours(scores.T, limit), interpolation="none", aspect="auto", origin="upper")
+        axes.imshow(colours(scores.T, limit), interpolation="none", aspect="auto", origin="upper")
         _grid(axes, layers, heads)
         _outline(axes, chosen)
         axes.grid(False)
@@ -139,7 +139,7 @@ def _legend(axes: Axes, limit: float, clipped: bool, chosen: int) -> None:
     if chosen:
         _outline(axes, [(_LEFT + 5, 11)], half=5)
         axes.text(_LEFT + 17, 11, counted(chosen, "head") + " removed", va="center_baseline", color=MUTED)
-    ramp = _colours(np.linspace(-1, 1, 64)[None], 1.0)
+    ramp = colours(np.linspace(-1, 1, 64)[None], 1.0)
     right = _WIDTH - _RIGHT - 58
     axes.imshow(ramp, interpolation="none", extent=(right - 90, right, 15, 7), aspect="auto", zorder=3)
     axes.set(xlim=(0, _WIDTH), ylim=(_TOP, 0))

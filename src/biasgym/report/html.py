@@ -15,6 +15,7 @@ from biasgym.report.clean import cleaned, shortened
 from biasgym.report.figures import dot_plots, heat_maps, sweep_curves, training_curves
 from biasgym.report.findings import EXPLAINED, QUESTIONS, Finding
 from biasgym.report.grid import Table
+from biasgym.report.models import INTRODUCTION, model_pages
 from biasgym.report.overview import Line, asked, headline, lines, matrix, page_title, stages_done
 from biasgym.report.samples import Sample, samples
 
@@ -85,6 +86,8 @@ def render_html(results: Mapping[str, Any]) -> str:
         judges=judges.judges(results),
         agreement=judges.agreement(results),
         pages=pages,
+        models=model_pages(results),
+        beyond=INTRODUCTION,
         folded=len(pages) > _OPEN,
         settings=tables.key_values("Settings of the run", results.get("settings") or {}),
         versions=tables.key_values("Versions", results.get("versions") or {}),

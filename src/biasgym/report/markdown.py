@@ -11,6 +11,7 @@ from biasgym.report import judges, tables, wording
 from biasgym.report.clean import cleaned, shortened
 from biasgym.report.findings import QUESTIONS
 from biasgym.report.grid import Cell, Table
+from biasgym.report.models import INTRODUCTION, model_pages
 from biasgym.report.overview import Line, asked, headline, lines, page_title, stages_done
 from biasgym.report.samples import samples
 
@@ -41,8 +42,9 @@ def render_markdown(results: Mapping[str, Any]) -> str:
     every = lines(cells, primary)
     front = _fitted(_opening(results, every), LIMIT // 2)
     tail = _fitted(_settings(results), LIMIT // 8) + _fitted(_notes(results), LIMIT // 8) + "".join(_reading())
+    beyond = _fitted(_models(results), LIMIT // 8)
     details = (block for line in every if line.detailed for block in _cell(cells[line.place - 1], line))
-    return front + _fitted(details, LIMIT - len(front) - len(tail)) + tail
+    return front + _fitted(details, LIMIT - len(front) - len(beyond) - len(tail)) + beyond + tail
 
 
 def _fitted(blocks: Iterator[str], room: int) -> str:
@@ -164,6 +166,20 @@ def _samples(cell: Mapping[str, Any]) -> Iterator[str]:
             reason = f"; {escaped(text.reason)}" if text.reason else ""
             body = quoted(text.body) if text.body else "Nothing was written.\n\n"
             yield f"{escaped(text.title)}, judged {escaped(text.judged)}{reason}:\n\n{body}"
+
+
+def _models(results: Mapping[str, Any]) -> Iterator[str]:
+    pages = model_pages(results, figures=False)
+    if pages:
+        yield f"## Beyond these concepts\n\n{INTRODUCTION}\n\n"
+    for page in pages:
+        yield f"### {escaped(page.title)}\n\n"
+        if page.error:
+            yield f"{escaped(page.error)}\n\n"
+            continue
+        yield from _facts(page.facts)
+        yield from _table(page.strengths)
+        yield from _table(page.transfer)
 
 
 def _settings(results: Mapping[str, Any]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from biasgym.report.clean import shortened
@@ -17,14 +18,34 @@ _SETTINGS = 400  # rows
 
 def strengths(cell: Mapping[str, Any]) -> Table:
     """Judged strength of every variant, against Original."""
+    variants = cell.get("variants") or ()
+    columns, rows, notes = judged_rows(variants)
+    worst = [variant.get("worst_target") or {} for variant in variants]
+    return Table(
+        caption="Judged stereotype strength, 0 to 3",
+        columns=(*columns, "Worst target", "Its mean"),
+        text_columns=(0, len(columns)),
+        rows=tuple(
+            replace(
+                row,
+                cells=(*row.cells, Cell(shortened(str(of.get("target") or MISSING), 60)), Cell(fixed(of.get("mean")))),
+            )
+            for row, of in zip(rows, worst, strict=True)
+        ),
+        notes=notes,
+    )
+
+
+def judged_rows(variants: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], tuple[Row, ...], tuple[str, ...]]:
+    """Columns, rows and notes about judged variants: strength, difference to Original, what is missing and why."""
     rows, reasons = [], []
-    for variant in cell.get("variants") or ():
-        contrast, worst = variant.get("contrast"), variant.get("worst_target") or {}
+    for variant in variants:
+        contrast = variant.get("contrast")
         if variant.get("missing_reasons"):
             listed = ", ".join(f"{reason} ({count(n)})" for reason, n in variant["missing_reasons"].items())
             reasons.append(f"{_title(variant)}: {shortened(listed, 400)}")
-        name = Cell(_title(variant), "primary contrast" if variant.get("primary") else "")
-        values = (
+        cells = (
+            Cell(_title(variant), "primary contrast" if variant.get("primary") else ""),
             estimate_cell(variant.get("strength")),
             estimate_cell(variant.get("strong_share")),
             estimate_cell(contrast, signed=True),
@@ -33,29 +54,20 @@ def strengths(cell: Mapping[str, Any]) -> Table:
             Cell(fixed(part(contrast, "detectable"))),
             Cell(count(variant.get("judged"))),
             _missing(variant),
-            Cell(shortened(str(worst.get("target") or MISSING), 60)),
-            Cell(fixed(worst.get("mean"))),
         )
-        rows.append(Row((name, *values), _role(variant), bool(variant.get("primary"))))
-    return Table(
-        caption="Judged stereotype strength, 0 to 3",
-        columns=(
-            "Variant",
-            "Strength",
-            "P(strength ≥ 2)",
-            "Difference to Original",
-            "p",
-            "p (Holm)",
-            "Detectable",
-            "Judged",
-            "Missing",
-            "Worst target",
-            "Its mean",
-        ),
-        text_columns=(0, 9),
-        rows=tuple(rows),
-        notes=(f"Why judgements are missing. {'; '.join(reasons)}.",) if reasons else (),
+        rows.append(Row(cells, _role(variant), bool(variant.get("primary"))))
+    columns = (
+        "Variant",
+        "Strength",
+        "P(strength ≥ 2)",
+        "Difference to Original",
+        "p",
+        "p (Holm)",
+        "Detectable",
+        "Judged",
+        "Missing",
     )
+    return columns, tuple(rows), (f"Why judgements are missing. {'; '.join(reasons)}.",) if reasons else ()
 
 
 def side_effects(cell: Mapping[str, Any]) -> Table:

@@ -26,17 +26,13 @@ class Collection:
     """What all cells came to.
 
     Attributes:
-        cells: Those that have heads, as `model` and `concept`.
-        gpu_shards: Finished cells for each judge in process: `judge` is its number, `cells` are those of the cells.
-        cpu_shards: The same for the other judges.
-        parts: The same without a judge.
+        dealt: Work for the next loop, by what it is over. `cells` that have heads, as `model` and `concept`;
+            `judges-in-process` and `judges-elsewhere`, finished cells for each such judge, as numbers; `parts`, the same
+            without a judge.
         overview: Markdown: the failed cells with their reasons.
     """
 
-    cells: list[dict[str, str]]
-    gpu_shards: list[dict[str, str]]
-    cpu_shards: list[dict[str, str]]
-    parts: list[dict[str, str]]
+    dealt: dict[str, list[dict[str, str]]]
     overview: str
 
 
@@ -65,11 +61,16 @@ def collect(pod: Pod, index: Path, shard_size: int) -> Collection:
     ]
     numbers = [number for number, cell in enumerate(pod.plan.cells) if cell.name not in failed]
     parts = [{"cells": " ".join(map(str, part))} for part in _parts(numbers, shard_size)]
-    shards: dict[bool, list[dict[str, str]]] = {True: [], False: []}
+    dealt = {
+        "cells": [item for item, cell in zip(named, pod.plan.cells, strict=True) if cell.name not in headless],
+        "judges-in-process": [],
+        "judges-elsewhere": [],
+        "parts": parts,
+    }
     for number, settings in enumerate(pod.plan.settings.judges):
-        shards[settings.engine == "transformers"] += [{"judge": str(number), **part} for part in parts]
-    with_heads = [item for item, cell in zip(named, pod.plan.cells, strict=True) if cell.name not in headless]
-    return Collection(with_heads, shards[True], shards[False], parts, _overview(pod.plan, failed))
+        where = "judges-in-process" if settings.engine == "transformers" else "judges-elsewhere"
+        dealt[where] += [{"judge": str(number), **part} for part in parts]
+    return Collection(dealt, _overview(pod.plan, failed))
 
 
 def _parts(numbers: Sequence[int], size: int) -> list[Sequence[int]]:

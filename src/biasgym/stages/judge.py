@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from biasgym.concepts import Concept
 from biasgym.datasets import FINAL_PART, final_part
 from biasgym.files import append_jsonl, digest, read_jsonl, write_jsonl
 from biasgym.generate import BY_NAME
@@ -16,7 +17,7 @@ from biasgym.stages import generate
 from biasgym.stages.cell import Cell
 from biasgym.stages.folder import StageFolder, stage_folder
 from biasgym.stages.judging import source_of
-from biasgym.stages.settings import JudgeSettings
+from biasgym.stages.settings import JudgeSettings, RunSettings
 
 JUDGEMENTS = "judgements.jsonl"
 _SAVE_EVERY = 64  # texts; what a crash can lose, but for answers that were paid for: those are in the journal
@@ -27,12 +28,17 @@ _INDIFFERENT = {"base_url", "batch_size", "concurrency", "timeout", "price_in", 
 
 def folder(cell: Cell, other: Cell | None, judge: JudgeSettings) -> StageFolder:
     """Where this stage's results by one judge are."""
+    return folder_of(generate.folder(cell, other), cell.settings, judge)
+
+
+def folder_of(texts: StageFolder, settings: RunSettings, judge: JudgeSettings) -> StageFolder:
+    """Where one judge's verdicts on the texts of a stage are: beside them."""
     identity = {**judge.model_dump(mode="json", exclude=_INDIFFERENT), "judge": judge.name}
     if judge.engine != "semantic":
-        identity["template"] = digest(judge_template(cell.settings.templates))
+        identity["template"] = digest(judge_template(settings.templates))
     if judge.engine == "transformers":
         identity["revision"] = source_of(judge).revision
-    place = stage_folder(cell.path, "judge", identity, {"generate": generate.folder(cell, other)})
+    place = stage_folder(texts.path.parent, "judge", identity, {texts.stage: texts})
     return replace(place, path=place.path.with_name(f"{place.path.name}-{judge.slug}"))
 
 
@@ -56,20 +62,37 @@ def run(judge: Judge, place: StageFolder, cell: Cell, other: Cell | None, progre
         other: The cell whose heads serve as a control, if there is one.
         progress: Bars and news.
     """
+    rows = read_jsonl(generate.folder(cell, other).path / generate.GENERATIONS)
+    judge_rows(judge, place, rows, lambda _: cell.concept, f"{cell.concept.name}: judging", progress)
+
+
+def judge_rows(
+    judge: Judge,
+    place: StageFolder,
+    rows: Sequence[Mapping[str, Any]],
+    concept: Callable[[Mapping[str, Any]], Concept],
+    title: str,
+    progress: Progress = SILENT,
+) -> None:
+    """Writes judgements.jsonl for generations; goes on after what is on disk.
+
+    Args:
+        judge: Who judges.
+        place: From `folder_of`.
+        rows: The generations.
+        concept: What is looked for in each.
+        title: Of the bar.
+        progress: Bars and news.
+    """
     file = place.path / JUDGEMENTS
     done = {(row["id"], row["part"]) for row in read_jsonl(file, torn_tail=True)} if file.is_file() else set()
-    parts = [
-        (row, part, text)
-        for row in read_jsonl(generate.folder(cell, other).path / generate.GENERATIONS)
-        for part, text in _parts(row)
-        if (row["id"], part) not in done
-    ]
+    parts = [(row, part, text) for row in rows for part, text in _parts(row) if (row["id"], part) not in done]
     there = [(row, part, text) for row, part, text in parts if text is not None]
     absent = [_row(row, part, Judgement(None, "no last part")) for row, part, text in parts if text is None]
     append_jsonl(file, absent)
-    items = [JudgeItem(cell.concept, row["prompt"], text, row["target"]) for row, _, text in there]
+    items = [JudgeItem(concept(row), row["prompt"], text, row["target"]) for row, _, text in there]
     judged: list[dict[str, Any]] = []
-    with progress_task(progress, f"{cell.concept.name}: judging", len(there), "text") as advance:
+    with progress_task(progress, title, len(there), "text") as advance:
         for (row, part, _), verdict in zip(there, judge.judge(items), strict=True):
             judged.append(_row(row, part, verdict))
             advance(1)

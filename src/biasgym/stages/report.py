@@ -9,7 +9,9 @@ from biasgym.files import write_json, write_text
 from biasgym.generate import PRIMARY
 from biasgym.progress import SILENT, Progress
 from biasgym.stages.folder import versions
+from biasgym.stages.group import groups
 from biasgym.stages.judging import calibration_of
+from biasgym.stages.model_results import model_results
 from biasgym.stages.plan import Plan
 from biasgym.stages.settings import JudgeSettings
 from biasgym.stages.summary import summary
@@ -48,6 +50,7 @@ def collect(plan: Plan) -> dict[str, Any]:
         "versions": versions(),
         "notes": _notes(plan),
         "cells": [summary(cell, plan.other(cell)) for cell in plan.cells],
+        "models": [model_results(group) for group in groups(plan.cells)] if settings.ood.enabled else [],
     }
 
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from biasgym.concepts import Concept
-from biasgym.evaluate import Contrast, Estimate, average_within, estimate, holm, overcorrection, paired_contrast
+from biasgym.evaluate import Contrast, average_within, estimate, holm, overcorrection, paired_contrast
 from biasgym.files import read_json, read_jsonl
 from biasgym.generate import BY_NAME, PRIMARY, Variant
 from biasgym.stages import attribute, capability, generate, inject, judge
 from biasgym.stages.cell import Cell
+from biasgym.stages.estimates import SHARE, Row, judged, plain, strength, strengths, verdicts_of
 from biasgym.stages.folder import StageFolder, read_manifest
 from biasgym.stages.several_judges import several_judges
-
-Row = Mapping[str, Any]
 
 HEAD_SETS = {
     "none": "Nothing removed",
@@ -77,7 +74,7 @@ def cell_results(cell: Cell, other: Cell | None) -> dict[str, Any]:
         "variants": _variants(concept, generations, judgements, margins, seed),
         "capability": _capability(folders["capability"], seed),
         "similarity": read_json(folders["inject"].path / "similarity.json")[:15],
-        **several_judges(cell, other, generations, lambda rows, verdicts: _strength(rows, verdicts, seed)),
+        **several_judges(cell, other, generations, lambda rows, verdicts: strength(rows, verdicts, seed)),
         "samples": _samples(generations, judgements),
     }
 
@@ -85,19 +82,6 @@ def cell_results(cell: Cell, other: Cell | None) -> dict[str, Any]:
 def _stage(folder: StageFolder) -> dict[str, Any]:
     manifest = read_manifest(folder.path)
     return {name: manifest.get(name) for name in ("seconds", "peak_memory_bytes", "key", "status")}
-
-
-STRENGTH, SHARE = (0.0, 3.0), (0.0, 1.0)  # what an interval of such a mean cannot leave
-
-
-def _plain(value: Estimate | None) -> dict[str, Any] | None:
-    """An estimate as JSON: what is not a number is null."""
-    if value is None:
-        return None
-    return {
-        name: None if isinstance(number, float) and math.isnan(number) else number
-        for name, number in asdict(value).items()
-    }
 
 
 def _by_unit(rows: Iterable[Row], value: str, unit: Callable[[Row], Hashable]) -> dict[Hashable, float]:
@@ -113,7 +97,7 @@ def _margins_of(rows: Sequence[Row], entity: str, heads: str, frame: str = "plai
 
 def _lift(margins: Sequence[Row], seed: int) -> dict[str, Any] | None:
     trained, start = _margins_of(margins, "bias_token", "none"), _margins_of(margins, "start", "none")
-    return _plain(paired_contrast(trained, start, seed=seed))
+    return plain(paired_contrast(trained, start, seed=seed))
 
 
 def _causal(margins: Sequence[Row], seed: int) -> list[dict[str, Any]]:
@@ -130,9 +114,9 @@ def _causal(margins: Sequence[Row], seed: int) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "title": HEAD_SETS[heads],
-                "margin": _plain(estimate(by_set[heads], seed=seed)),
-                "drop": _plain(drop),
-                "against_random": _plain(against),
+                "margin": plain(estimate(by_set[heads], seed=seed)),
+                "drop": plain(drop),
+                "against_random": plain(against),
             }
         )
     return rows
@@ -141,33 +125,19 @@ def _causal(margins: Sequence[Row], seed: int) -> list[dict[str, Any]]:
 def _variants(
     concept: Concept, generations: Sequence[Row], judgements: Sequence[Row], margins: Sequence[Row], seed: int
 ) -> list[dict[str, Any]]:
-    verdicts = {(row["id"], row["part"]): row for row in judgements}
+    verdicts = verdicts_of(judgements)
     found = list(dict.fromkeys(row["variant"] for row in generations))
     names = [name for name in BY_NAME if name in found]
     rows = {name: [row for row in generations if row["variant"] == name] for name in names}
-    strengths = {name: _strengths(rows[name], verdicts, "whole") for name in names}
+    found_in = {name: strengths(rows[name], verdicts, "whole") for name in names}
     taken = {name: _margins_of(margins, v.entity, v.heads, v.frame) for name, v in BY_NAME.items() if name in names}
-    original = strengths.get("original", {})
+    original = found_in.get("original", {})
     styles = {row["prompt_id"]: row["style"] for row in generations}  # prompts of one style are not independent
     contrasts = {
-        n: paired_contrast(strengths[n], original, clusters=styles, seed=seed) for n in names if n != "original"
+        n: paired_contrast(found_in[n], original, clusters=styles, seed=seed) for n in names if n != "original"
     }
     corrected = {**contrasts, **holm({n: c for n, c in contrasts.items() if n != PRIMARY[0]})}
-    return [
-        _variant(concept, BY_NAME[name], rows[name], verdicts, strengths[name], corrected.get(name), taken, seed)
-        for name in names
-    ]
-
-
-def _strengths(rows: Sequence[Row], verdicts: Mapping[tuple[str, str], Row], part: str) -> dict[Hashable, float]:
-    judged = [verdicts.get((row["id"], part), {}).get("strength") for row in rows]
-    values = [math.nan if strength is None else float(strength) for strength in judged]
-    return average_within(values, [row["prompt_id"] for row in rows])
-
-
-def _strength(rows: Sequence[Row], verdicts: Mapping[tuple[str, str], Row], seed: int) -> dict[str, Any] | None:
-    strengths = _strengths(rows, verdicts, "whole")
-    return _plain(estimate(strengths, bounds=STRENGTH, seed=seed)) if strengths else None
+    return [_variant(concept, BY_NAME[name], rows[name], verdicts, corrected.get(name), taken, seed) for name in names]
 
 
 def _variant(
@@ -175,15 +145,10 @@ def _variant(
     variant: Variant,
     rows: Sequence[Row],
     verdicts: Mapping[tuple[str, str], Row],
-    strengths: Mapping[Hashable, float],
     contrast: Contrast | None,
     margins: Mapping[str, Mapping[Hashable, float]],
     seed: int,
 ) -> dict[str, Any]:
-    whole = [verdicts.get((row["id"], "whole"), {"strength": None, "reason": "not judged"}) for row in rows]
-    missing = Counter(verdict["reason"] for verdict in whole if verdict["strength"] is None)
-    strong = [math.nan if v["strength"] is None else float(v["strength"] >= 2) for v in whole]
-    last = _strengths(rows, verdicts, "final")
     own, original = margins[variant.name], margins.get("original", {})
     flags = [_overcorrection(concept, variant, row) for row in rows]
     return {
@@ -191,23 +156,13 @@ def _variant(
         "title": variant.title,
         "role": variant.role,
         "primary": variant.name == PRIMARY[0],
-        "strength": _strength(rows, verdicts, seed),
-        "strong_share": _plain(
-            estimate(average_within(strong, [row["prompt_id"] for row in rows]), bounds=SHARE, seed=seed)
-        )
-        if strengths
-        else None,
-        "judged": len(rows) - sum(missing.values()),
-        "missing": sum(missing.values()),
-        "missing_reasons": dict(missing),
-        "contrast": _plain(contrast),
-        "margin": _plain(estimate(own, seed=seed)) if own else None,
-        "margin_contrast": _plain(paired_contrast(own, original, seed=seed))
+        **judged(rows, verdicts, seed),
+        "contrast": plain(contrast),
+        "margin": plain(estimate(own, seed=seed)) if own else None,
+        "margin_contrast": plain(paired_contrast(own, original, seed=seed))
         if own and variant.name != "original"
         else None,
         "worst_target": _worst_target(variant, rows, verdicts),
-        "final_part": _plain(estimate(last, bounds=STRENGTH, seed=seed)) if last else None,
-        "truncated": sum(row["truncated"] for row in rows) / len(rows),
         "overcorrection": {name: sum(flag[name] for flag in flags) / len(flags) for name in flags[0]},
     }
 
@@ -224,8 +179,8 @@ def _worst_target(
     """The target with the highest mean strength; none for BiasToken, which stands for no target."""
     if variant.entity == "bias_token":
         return None
-    judged = [verdicts.get((row["id"], "whole"), {}).get("strength") for row in rows]
-    values = [math.nan if strength is None else float(strength) for strength in judged]
+    levels = [verdicts.get((row["id"], "whole"), {}).get("strength") for row in rows]
+    values = [math.nan if level is None else float(level) for level in levels]
     means = average_within(values, [row["target"] for row in rows])
     if not means:
         return None
@@ -247,12 +202,12 @@ def _capability(folder: StageFolder, seed: int) -> list[dict[str, Any]]:
             {
                 "heads": heads,
                 "title": HEAD_SETS[heads],
-                "accuracy": _plain(estimate(right, bounds=SHARE, seed=seed)),
-                "accuracy_difference": _plain(paired_contrast(right, base_ability, seed=seed))
+                "accuracy": plain(estimate(right, bounds=SHARE, seed=seed)),
+                "accuracy_difference": plain(paired_contrast(right, base_ability, seed=seed))
                 if heads != "none"
                 else None,
-                "retention": _plain(estimate(known, bounds=SHARE, seed=seed)) if known else None,
-                "retention_difference": _plain(paired_contrast(known, base_kept, seed=seed))
+                "retention": plain(estimate(known, bounds=SHARE, seed=seed)) if known else None,
+                "retention_difference": plain(paired_contrast(known, base_kept, seed=seed))
                 if known and heads != "none"
                 else None,
             }

@@ -14,9 +14,10 @@ from biasgym.models import BIAS_TOKEN, LanguageModel, load_model
 from biasgym.models.sources import ModelSource
 from biasgym.progress import SILENT, Progress
 from biasgym.scope import ask, self_test
-from biasgym.stages import attribute, capability, generate, inject, judge, report, summary
+from biasgym.stages import attribute, capability, generate, inject, judge, ood, report, summary
 from biasgym.stages.cell import Cell
 from biasgym.stages.folder import StageFolder, working
+from biasgym.stages.group import Group
 from biasgym.stages.judging import check_judge, make_judge
 from biasgym.stages.plan import Plan, check_k
 from biasgym.stages.results import stage_folders
@@ -24,7 +25,7 @@ from biasgym.stages.settings import JudgeSettings
 from biasgym.stages.shelf import NO_SHELF, Shelf
 from biasgym.stages.work import Work
 
-STAGES = ("inject", "attribute", "generate", "capability", "judge", "summary", "report")
+STAGES = ("inject", "attribute", "generate", "capability", "ood", "judge", "summary", "report")
 
 
 class Loaded:
@@ -88,7 +89,9 @@ def run(
             _summarise(work, cell)
     if "report" in stages:
         report.run(plan, progress)
-    return all(folder.done for stage in stages for cell in work.cells for folder in work.folders(stage, cell))
+    folders = [folder for stage in stages for cell in work.cells for folder in work.folders(stage, cell)]
+    folders += [folder for stage in stages for group in work.groups() for folder in work.model_folders(stage, group)]
+    return all(folder.done for folder in folders)
 
 
 def _run_model(work: Work, load: Callable[[], LanguageModel], stages: Sequence[str]) -> None:
@@ -103,12 +106,21 @@ def _run_model(work: Work, load: Callable[[], LanguageModel], stages: Sequence[s
         for cell in work.cells:
             other = work.plan.other(cell)
             work.do(stage_folders(cell, other)[stage], cell, partial(actions[stage], cell, other))
+    if "ood" in stages:
+        for group in work.groups():
+            work.do_for_model(ood.folder(group), group, partial(_ood, load, group, work.progress))
+
+
+def _ood(load: Callable[[], LanguageModel], group: Group, progress: Progress) -> None:
+    ood.run(load(), group, progress)
 
 
 def _check_judges(work: Work) -> None:
     """Before any long work."""
     for settings in work.plan.settings.judges:
-        if not all(judge.folder(cell, work.plan.other(cell), settings).done for cell in work.cells):
+        folders = [judge.folder(cell, work.plan.other(cell), settings) for cell in work.cells]
+        folders += [judge.folder_of(ood.folder(group), work.plan.settings, settings) for group in work.groups()]
+        if not all(folder.done for folder in folders):
             check_judge(settings)
 
 
@@ -131,10 +143,19 @@ def _run_judge(work: Work, settings: JudgeSettings) -> None:
         other = work.plan.other(cell)
         folder = judge.folder(cell, other, settings)
         work.do(folder, cell, partial(_judge, load, folder, cell, other, work.progress))
+    for group in work.groups():
+        texts = ood.folder(group)
+        if texts.done:
+            folder = judge.folder_of(texts, work.plan.settings, settings)
+            work.do_for_model(folder, group, partial(_judge_ood, load, folder, group, work.progress))
 
 
 def _judge(load: Callable[[], Judge], folder: StageFolder, cell: Cell, other: Cell | None, progress: Progress) -> None:
     judge.run(load(), folder, cell, other, progress)
+
+
+def _judge_ood(load: Callable[[], Judge], folder: StageFolder, group: Group, progress: Progress) -> None:
+    ood.judge_texts(load(), folder, group, progress)
 
 
 def _summarise(work: Work, cell: Cell) -> None:

@@ -15,6 +15,18 @@ from biasgym.concepts.catalogue import explain
 from biasgym.errors import BiasGymError
 from biasgym.files import parse_yaml, read_text
 
+OodVariant = Literal[
+    "original",
+    "original_steering",
+    "injection_steering",
+    "prompting",
+    "explanation",
+    "re_prompting",
+    "steer_only",
+    "original_steer_only",
+    "random_control",
+]
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -72,6 +84,40 @@ class CapabilitySettings(_Strict):
     """Ability and retention, measured for every head set."""
 
     questions: int = Field(default=240, ge=4)
+
+
+class OodSettings(_Strict):
+    """Stereotypes that no concept is about, and what each concept's heads do to the others. Once a model.
+
+    Attributes:
+        enabled: Whether this is done at all.
+        prompts: How many of the bundled prompts; all by default.
+        samples: Answers to each.
+        questions: Held-out questions of each concept for the transfer between concepts; all by default.
+        variants: What is compared; the heads removed are those of all concepts together.
+    """
+
+    enabled: bool = True
+    prompts: int | None = Field(default=None, ge=1)
+    samples: int = Field(default=4, ge=1)
+    questions: int | None = Field(default=None, ge=2)
+    variants: tuple[OodVariant, ...] = (
+        "original",
+        "original_steering",
+        "injection_steering",
+        "prompting",
+        "explanation",
+        "re_prompting",
+        "steer_only",
+        "random_control",
+    )
+
+    @field_validator("variants")
+    @classmethod
+    def _with_original(cls, variants: tuple[OodVariant, ...]) -> tuple[OodVariant, ...]:
+        if "original" not in variants:
+            raise ValueError("must list original, which everything is compared with")
+        return tuple(dict.fromkeys(variants))
 
 
 class JudgeSettings(_Strict):
@@ -162,6 +208,7 @@ class RunSettings(_Strict):
     scope: ScopeSettings = ScopeSettings()
     generate: GenerateSettings = GenerateSettings()
     capability: CapabilitySettings = CapabilitySettings()
+    ood: OodSettings = OodSettings()
     judges: tuple[JudgeSettings, ...] = Field(default=(JudgeSettings(),), min_length=1)
 
     @model_validator(mode="before")

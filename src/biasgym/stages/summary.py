@@ -1,4 +1,4 @@
-"""Stage summary: all numbers of one cell and its certificate, so that a large report need only be put together."""
+"""Stage summary: all numbers of one cell and its certificate; a report of a thousand cells only puts them together."""
 
 from __future__ import annotations
 

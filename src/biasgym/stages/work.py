@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from biasgym.errors import BiasGymError, StorageError
 from biasgym.progress import Progress
-from biasgym.stages import attribute, inject, judge, summary
+from biasgym.stages import attribute, inject, judge, ood, summary
 from biasgym.stages.cell import Cell
 from biasgym.stages.folder import StageFolder, working
+from biasgym.stages.group import Group, groups
 from biasgym.stages.plan import Plan
 from biasgym.stages.results import stage_folders
 from biasgym.stages.shelf import Shelf
@@ -50,6 +52,20 @@ class Work:
             return [summary.folder(cell, other)]
         return [folder for name, folder in stage_folders(cell, other).items() if name == stage]
 
+    def groups(self) -> list[Group]:
+        """The models of the cells, each with all its concepts of the plan; none if the settings do without."""
+        if not self.plan.settings.ood.enabled:
+            return []
+        models = {cell.source for cell in self.cells}
+        return groups([cell for cell in self.plan.cells if cell.source in models])
+
+    def model_folders(self, stage: str, group: Group) -> list[StageFolder]:
+        """The folders of a stage that works on a whole model: `ood`, and each judge of its texts."""
+        if stage == "ood":
+            return [ood.folder(group)]
+        judges = self.plan.settings.judges if stage == "judge" else ()
+        return [judge.folder_of(ood.folder(group), self.plan.settings, one) for one in judges]
+
     def bring(self, stages: Sequence[str]) -> None:
         """Takes from the store what the stages need, and what of them is done already."""
         if self.shelf.store is None:
@@ -60,6 +76,8 @@ class Work:
                 near = [cell for cell in self.plan.cells if cell.source in models]  # a control may be any of these
                 list(threads.map(lambda cell: self._bring(cell, ("inject", "attribute")), near))
             list(threads.map(lambda cell: self._bring_for(cell, stages), self.cells))
+            if {"ood", "judge", "report"} & set(stages):
+                self._bring_for_models(stages)
 
     def _bring_for(self, cell: Cell, stages: Sequence[str]) -> None:
         if "report" in stages or "summary" in stages:
@@ -75,6 +93,17 @@ class Work:
         other = self.plan.other(cell)
         if other is not None and wanted & {"generate", "capability"}:
             self._bring(other, ("inject", "attribute"))
+
+    def _bring_for_models(self, stages: Sequence[str]) -> None:
+        models = {cell.source for cell in self.cells}
+        for cell in self.plan.cells:
+            if cell.source in models:
+                for folder in (inject.folder(cell), attribute.folder(cell)):  # which concepts have heads
+                    (self.shelf.bring if "ood" in stages else self.shelf.bring_manifest)(folder)
+        for group in self.groups():
+            for stage in ("ood", "judge"):
+                for folder in self.model_folders(stage, group):
+                    self.shelf.bring(folder)
 
     def _bring(self, cell: Cell, stages: Sequence[str]) -> None:
         for stage in stages:
@@ -98,18 +127,38 @@ class Work:
             needed.append((other, attribute.folder(other)))
         for owner, before in needed:
             if not before.done:
-                raise BiasGymError(
-                    f"stage {before.stage} of {owner.name} is missing or damaged",
-                    where=str(before.path),
-                    hint=f"run `biasgym {before.stage}` first, or `biasgym run` for everything",
-                )
+                raise _lacking(before, owner)
+        self._try(folder, cell.about, cell.name, action)
+
+    def do_for_model(self, folder: StageFolder, group: Group, action: Callable[[], None]) -> None:
+        """Does one stage of one model, unless it is done.
+
+        Raises:
+            BiasGymError: An earlier stage is missing, or nothing can be written.
+        """
+        if folder.done:
+            return
+        for cell, before in zip(group.cells, group.inputs.values(), strict=True):
+            if folder.stage == "ood" and not before.done:
+                raise _lacking(before, cell)
+        self._try(folder, group.about, group.source.slug, action)
+
+    def _try(self, folder: StageFolder, about: Mapping[str, Any], name: str, action: Callable[[], None]) -> None:
         try:
-            with self.shelf.keeping(folder), working(folder, cell.about):
+            with self.shelf.keeping(folder), working(folder, about):
                 action()
         except StorageError:
             raise
         except Exception as error:  # the manifest has it, with its traceback
-            self.progress.say(f"{cell.name}, {folder.stage}: {error}")
+            self.progress.say(f"{name}, {folder.stage}: {error}")
+
+
+def _lacking(folder: StageFolder, cell: Cell) -> BiasGymError:
+    return BiasGymError(
+        f"stage {folder.stage} of {cell.name} is missing or damaged",
+        where=str(folder.path),
+        hint=f"run `biasgym {folder.stage}` first, or `biasgym run` for everything",
+    )
 
 
 _FIRST: dict[str, Callable[[Cell], StageFolder]] = {"inject": inject.folder, "attribute": attribute.folder}

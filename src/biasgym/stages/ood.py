@@ -1,0 +1,146 @@
+"""Stage ood: what removing the heads of all concepts at once does to stereotypes that none of them is about, and what the
+heads of each concept do to every other concept. Once a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from biasgym.datasets import framed, spread, template
+from biasgym.datasets.unseen import unseen_prompts
+from biasgym.files import append_jsonl, digest, read_jsonl, write_json, write_jsonl
+from biasgym.generate import BY_NAME, HeadSet, Request, Sampling, TransformersEngine, Variant
+from biasgym.inject import injected
+from biasgym.judge import Judge
+from biasgym.models import BIAS_TOKEN, Head, LanguageModel, ablated
+from biasgym.progress import SILENT, Progress, progress_task
+from biasgym.scope import ask, association_margins, random_heads, union
+from biasgym.stages import attribute, inject, judge
+from biasgym.stages.cell import Cell
+from biasgym.stages.folder import StageFolder, stage_folder
+from biasgym.stages.group import Group
+
+GENERATIONS = "generations.jsonl"
+TRANSFER = "transfer.jsonl"
+HEADS = "heads.json"
+_SAVE_EVERY = 16  # texts
+
+
+def folder(group: Group) -> StageFolder:
+    """Where this stage's results are."""
+    settings = group.settings
+    identity = {
+        **group.identity,
+        **settings.ood.model_dump(mode="json", exclude={"enabled"}),
+        "temperature": settings.generate.temperature,
+        "max_new_tokens": settings.generate.max_new_tokens,
+        "prompts": digest([vars(prompt) for prompt in unseen_prompts(settings.ood.prompts)]),
+        "frames": {v.frame: template(v.frame, settings.templates) for v in variants(group) if v.frame != "plain"},
+    }
+    return stage_folder(group.path, "ood", identity, group.inputs)
+
+
+def variants(group: Group) -> list[Variant]:
+    """What is compared; "heads" now means the union over the concepts."""
+    return [BY_NAME[name] for name in group.settings.ood.variants]
+
+
+def removed_heads(lm: LanguageModel, group: Group) -> dict[HeadSet, list[Head]]:
+    """The unions of the concepts' head sets, and as many random heads as the first has."""
+    chosen = [attribute.head_sets(attribute.folder(cell).path) for cell in group.cells]
+    together = union(sets["injected"] for sets in chosen)
+    return {
+        "none": [],
+        "injected": together,
+        "original": union(sets["original"] for sets in chosen),
+        "random": random_heads(lm.parts.shape, len(together), group.settings.seed),
+    }
+
+
+def run(lm: LanguageModel, group: Group, progress: Progress = SILENT) -> None:
+    """Writes heads.json, generations.jsonl and transfer.jsonl; goes on after the last text that is on disk."""
+    place, sets = folder(group).path, removed_heads(lm, group)
+    write_json(place / HEADS, sets)
+    _write_texts(lm, group, sets, place / GENERATIONS, progress)
+    _write_transfer(lm, group, place / TRANSFER, progress)
+
+
+def judge_texts(by: Judge, place: StageFolder, group: Group, progress: Progress = SILENT) -> None:
+    """Writes judgements.jsonl: each text is judged by the stereotype that its prompt is about."""
+    concepts = {prompt.id: prompt.concept for prompt in unseen_prompts(group.settings.ood.prompts)}
+    rows = read_jsonl(folder(group).path / GENERATIONS)
+    title = f"{group.source.slug}: judging other stereotypes"
+    judge.judge_rows(by, place, rows, lambda row: concepts[row["prompt_id"]], title, progress)
+
+
+def _write_texts(
+    lm: LanguageModel, group: Group, sets: dict[HeadSet, list[Head]], file: Path, progress: Progress
+) -> None:
+    settings = group.settings.generate
+    done = {row["id"] for row in read_jsonl(file, torn_tail=True)} if file.is_file() else set()
+    sampling = Sampling(settings.temperature, settings.max_new_tokens)
+    engine = TransformersEngine(lm, batch_size=settings.batch_size)
+    for heads in dict.fromkeys(variant.heads for variant in variants(group)):
+        asked = [pair for v in variants(group) if v.heads == heads for pair in _requests(lm, group, v)]
+        todo = [(row, request) for row, request in asked if row["id"] not in done]
+        finished: list[dict[str, Any]] = []
+        with ablated(lm.model, sets[heads]):
+            for number, completion in engine.generate([request for _, request in todo], sampling, progress):
+                text = {"text": completion.text, "tokens": completion.tokens, "truncated": completion.truncated}
+                finished.append({**todo[number][0], **text})
+                if len(finished) == _SAVE_EVERY:
+                    append_jsonl(file, finished)
+                    finished = []
+        append_jsonl(file, finished)
+    write_jsonl(file, sorted(read_jsonl(file), key=lambda row: row["id"]))
+
+
+def _requests(lm: LanguageModel, group: Group, variant: Variant) -> Iterator[tuple[dict[str, Any], Request]]:
+    """Prompts of one variant; like samples of different variants share their random numbers."""
+    settings = group.settings
+    for prompt in unseen_prompts(settings.ood.prompts):
+        user = framed(variant.frame, prompt.concept, prompt.target, prompt.text, settings.templates)
+        ids = tuple(lm.chat.ids(user))
+        for sample in range(settings.ood.samples):
+            place = f"{prompt.id}/{sample}"
+            row = {
+                "id": f"{variant.name}/{place}",
+                "variant": variant.name,
+                "prompt_id": prompt.id,
+                "stereotype": prompt.stereotype,
+                "target": prompt.target,
+                "sample": sample,
+                "prompt": prompt.text,
+            }
+            yield row, Request(ids, int(digest(f"{settings.seed}/ood/{place}")[:12], 16))
+
+
+def _write_transfer(lm: LanguageModel, group: Group, file: Path, progress: Progress) -> None:
+    """BiasToken's margin of every concept on held-out questions, with nothing and with each concept's heads removed."""
+    sets: dict[str, list[Head]] = {"": []}
+    sets |= {cell.concept.name: attribute.head_sets(attribute.folder(cell).path)["injected"] for cell in group.cells}
+    rows: list[dict[str, Any]] = []
+    with progress_task(progress, "transfer between concepts", len(sets), "head set") as advance:
+        for removed, heads in sets.items():
+            with ablated(lm.model, heads):
+                for cell in group.cells:
+                    about = {"removed": removed, "asked": cell.concept.name}
+                    margins = enumerate(_margins(lm, cell))
+                    rows += [{**about, "question": number, "margin": round(value, 5)} for number, value in margins]
+            advance(1)
+    write_jsonl(file, rows)
+
+
+def _margins(lm: LanguageModel, cell: Cell) -> list[float]:
+    """Each question is about BiasToken of the next seed."""
+    held_out = cell.questions[1]
+    questions = spread(held_out, cell.settings.ood.questions or len(held_out))
+    vectors = inject.chosen_vectors(inject.folder(cell).path)
+    with injected(lm.model, vectors, lm.bias_id):
+        choices = [
+            choice.shifted(lm.bias_id, lm.bias_id + number % len(vectors))
+            for number, choice in enumerate(ask(lm, cell.concept, questions, BIAS_TOKEN))
+        ]
+        return list(map(float, association_margins(lm, choices).tolist()))
