@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 import index
 from engine import ROOT, Engine, base_image, build
@@ -44,6 +45,16 @@ def images(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> dict[str
                 tags[target] = build(engine, target, base, secrets, _arguments())
             _sizes[target] = int(engine.call("image", "inspect", "--format", "{{.Size}}", tags[target]))
     return tags
+
+
+@pytest.fixture(scope="session")
+def lock(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lock file of the images built here, for $BIASGYM_IMAGES_LOCK. What needs no 4 bits is judged in gpu as well."""
+    places = {target: tag.split(":") for target, tag in {**images, "judge": images["gpu"]}.items()}
+    entries = {target: {"repository": name, "tag": tag, "digest": None} for target, (name, tag) in places.items()}
+    file = tmp_path_factory.mktemp("lock") / "images.lock.yaml"
+    file.write_text(yaml.safe_dump({"images": entries}))
+    return file
 
 
 def _arguments() -> list[str]:
