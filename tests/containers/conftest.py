@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -23,14 +25,12 @@ _sizes: dict[str, int] = {}
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
     """A Docker engine. For other programs, its address is in `engine.environment`."""
-    with _timed("engine"):
-        context = started_engine(Path(tempfile.mkdtemp(prefix="biasgym-engine-")))
-        docker = context.__enter__()
-    try:
+    folder = Path(tempfile.mkdtemp(prefix="biasgym-engine-"))  # short: a socket's path may have 107 characters
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        with _timed("engine"):
+            docker = stack.enter_context(started_engine(folder))
         yield docker
-    finally:
-        with _timed("clean up"):
-            context.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="session")
