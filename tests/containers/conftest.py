@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import yaml
 
 import index
 from engine import ROOT, Engine, base_image, build
@@ -22,14 +25,12 @@ _sizes: dict[str, int] = {}
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
     """A Docker engine. For other programs, its address is in `engine.environment`."""
-    with _timed("engine"):
-        context = started_engine(Path(tempfile.mkdtemp(prefix="biasgym-engine-")))
-        docker = context.__enter__()
-    try:
+    folder = Path(tempfile.mkdtemp(prefix="biasgym-engine-"))  # short: a socket's path may have 107 characters
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        with _timed("engine"):
+            docker = stack.enter_context(started_engine(folder))
         yield docker
-    finally:
-        with _timed("clean up"):
-            context.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +45,16 @@ def images(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> dict[str
                 tags[target] = build(engine, target, base, secrets, _arguments())
             _sizes[target] = int(engine.call("image", "inspect", "--format", "{{.Size}}", tags[target]))
     return tags
+
+
+@pytest.fixture(scope="session")
+def lock(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lock file of the images built here, for $BIASGYM_IMAGES_LOCK. What needs no 4 bits is judged in gpu as well."""
+    places = {target: tag.split(":") for target, tag in {**images, "judge": images["gpu"]}.items()}
+    entries = {target: {"repository": name, "tag": tag, "digest": None} for target, (name, tag) in places.items()}
+    file = tmp_path_factory.mktemp("lock") / "images.lock.yaml"
+    file.write_text(yaml.safe_dump({"images": entries}))
+    return file
 
 
 def _arguments() -> list[str]:

@@ -22,6 +22,7 @@ _START = 60.0  # seconds until a daemon answers
 # a sandbox may forbid raising limits, which containers otherwise do
 _LIMITS = ("--default-ulimit", "nofile=1024:1024", "--default-ulimit", "nproc=4096:4096")
 
+_ROOMY = 14 * 2**30  # the layers of a build take half of it
 _DIE_WITH_US = ("setpriv", "--pdeathsig", "TERM")  # a killed test run must not leave a daemon behind
 
 
@@ -70,7 +71,7 @@ class Engine:
 
 @contextmanager
 def engine(folder: Path) -> Iterator[Engine]:
-    """The engine of DOCKER_HOST or the usual socket, else one of our own in `folder`, stopped and deleted at the end.
+    """The engine of DOCKER_HOST or the usual socket, else one of our own in `folder`, stopped at the end.
 
     Raises:
         EngineError: There is none and none can be installed or started.
@@ -85,17 +86,35 @@ def engine(folder: Path) -> Iterator[Engine]:
         raise EngineError("the docker CLI that is installed cannot build with BuildKit; install docker-buildx")
     socket = f"unix://{folder}/docker.sock"
     ours = Engine(program, {"DOCKER_HOST": socket, "DOCKER_BUILDKIT": "1"})
-    places = ("--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid")
     log = (folder / "dockerd.log").open("w")
-    command = ["dockerd", "--host", socket, *places, *_LIMITS]
-    daemon = subprocess.Popen([*_DIE_WITH_US, *command], stdout=log, stderr=log)
+    daemon = subprocess.Popen([*_DIE_WITH_US, *_command(folder, socket)], stdout=log, stderr=log)
     try:
         _wait(ours, daemon, folder / "dockerd.log")
         yield ours
     finally:
         _stop(ours, daemon)
         log.close()
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _command(folder: Path, socket: str) -> list[str]:
+    """What starts a daemon. Its images are in memory if there is enough: much faster, and gone with the daemon.
+
+    A mount namespace of its own is what makes them go: nothing has to be unmounted, even after a kill.
+    """
+    data = folder / "data"
+    data.mkdir()
+    places = ("--data-root", str(data), "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid")
+    daemon = ["dockerd", "--host", socket, *places, *_LIMITS]
+    if _free_memory() < _ROOMY:
+        return daemon
+    script = 'mount -t tmpfs -o mode=0711 biasgym "$0" && exec "$@"'
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, str(data), *daemon]
+
+
+def _free_memory() -> int:
+    """Bytes that can be used without swapping."""
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024
 
 
 def _programs() -> Iterator[str]:
