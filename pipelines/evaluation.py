@@ -1,9 +1,11 @@
 """The body that both pipelines share: flat loops with a task between them that collects.
 
-A loop is over the one output of the task before it: the local runner of kfp 2.17 finds no other.
+Two traps of the local runner of kfp 2.17: a loop can only be over the one output of the task before it, and inside a loop
+every parameter that another task made turns into the loop's item. So settings travel in an artifact.
 
 plan -> build_data -> [cells: inject -> attribute] -> collect -> [cells: generate -> capability] -> collect
-     -> [shards: judge, on GPUs] and [shards: judge, on CPUs] -> collect -> [parts: summarise] -> report -> gate -> publish
+     -> [models: generate_ood] -> collect -> [shards: judge, on GPUs] and [shards: judge, on CPUs] -> collect
+     -> [parts: summarise] -> report -> gate -> publish
 """
 
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from components.capability.component import capability
 from components.collect.component import collect
 from components.gate.component import gate
 from components.generate.component import generate
+from components.generate_ood.component import generate_ood
 from components.inject.component import inject
 from components.judge.component import judge
 from components.plan.component import plan
@@ -60,9 +63,9 @@ def evaluation(asked: Asked, cluster: Cluster) -> None:
         store=asked.store,
     )
     cluster.on_cpu(planned, retry=False).set_caching_options(False)  # a branch may stand for another commit by now
-    settings, store = planned.outputs["settings"], asked.store
-    gathered = cluster.on_cpu(build_data(settings=settings, store=store))
-    shared = {"settings": settings, "store": store, "data": gathered.outputs["data"]}
+    store = asked.store
+    gathered = cluster.on_cpu(build_data(settings=planned.outputs["settings"], store=store))
+    shared = {"store": store, "data": gathered.outputs["data"]}
 
     def collected(deal: str, *ended: PipelineTask) -> PipelineTask:
         states = [dsl.Collected(task.outputs["Output"]) for task in ended]
@@ -71,7 +74,6 @@ def evaluation(asked: Asked, cluster: Cluster) -> None:
             states=states[0],
             more_states=states[1] if states[1:] else [],
             shard_size=asked.cells_per_judge_pod,
-            settings=settings,
             store=store,
             data=gathered.outputs["data"],
         )
@@ -90,7 +92,11 @@ def evaluation(asked: Asked, cluster: Cluster) -> None:
         measured = cluster.on_gpu(
             capability(model=cell.model, concept=cell.concept, texts=written.outputs["texts"], **shared)
         )
-    for_gpus, for_cpus = collected("judges-in-process", measured), collected("judges-elsewhere", measured)
+    each_model = collected("models", measured)
+
+    with dsl.ParallelFor(each_model.outputs["Output"], parallelism=PARALLELISM) as one:
+        unseen = cluster.on_gpu(generate_ood(model=one.model, **shared))
+    for_gpus, for_cpus = collected("judges-in-process", unseen), collected("judges-elsewhere", unseen)
 
     with dsl.ParallelFor(for_gpus.outputs["Output"], parallelism=PARALLELISM) as shard:
         on_gpus = cluster.on_judge_gpu(judge(shard=shard, **shared)).set_display_name("judge-in-process")
@@ -112,7 +118,6 @@ def evaluation(asked: Asked, cluster: Cluster) -> None:
     )
     cluster.on_cpu(verdict).set_caching_options(False)
     published = publish(
-        settings=settings,
         store=store,
         data=gathered.outputs["data"],
         results=reported.outputs["results"],

@@ -9,7 +9,6 @@ from components.images import image
 def attribute(
     model: str,
     concept: str,
-    settings: str,
     store: str,
     data: dsl.Input[dsl.Dataset],
     token: dsl.Input[dsl.Model],
@@ -22,7 +21,6 @@ def attribute(
     Args:
         model: Its id and revision.
         concept: Its name.
-        settings: From plan.
         store: URL of the store.
         data: From build_data.
         token: From inject.
@@ -38,7 +36,7 @@ def attribute(
     from biasgym.stages.numbers import numbers_of, write_heat_map
     from biasgym.stages.pods import cell_stage, describe, open_pod, place_artifact
 
-    pod = open_pod(settings, Path(data.path), store, model=model)
+    pod = open_pod(Path(data.path), store, model=model)
     place_artifact(pod, "inject", concept, Path(token.path))
     done = cell_stage(pod, "attribute", concept, Path(heads.path))
     heads.metadata.update(describe(Path(heads.path)))

@@ -7,12 +7,12 @@ from components.images import image
 
 @dsl.component(base_image=image("cpu"), install_kfp_package=False)
 def build_data(settings: str, store: str, data: dsl.Output[dsl.Dataset]):
-    """Gathers the concepts into one folder that all pods read, so that a change in the store reaches no pod half-way.
+    """Gathers settings and concepts into one folder that all pods read: what changes in the store reaches no pod half-way.
 
     Args:
         settings: From plan.
         store: URL of the store.
-        data: The concepts, one file each.
+        data: The settings, and the concepts, one file each.
     """
     from pathlib import Path
 

@@ -9,7 +9,6 @@ from components.images import image
 def capability(
     model: str,
     concept: str,
-    settings: str,
     store: str,
     data: dsl.Input[dsl.Dataset],
     index: dsl.Input[dsl.Dataset],
@@ -22,7 +21,6 @@ def capability(
     Args:
         model: Its id and revision.
         concept: Its name.
-        settings: From plan.
         store: URL of the store.
         data: From build_data.
         index: From collect.
@@ -38,7 +36,7 @@ def capability(
     from biasgym.stages.numbers import numbers_of
     from biasgym.stages.pods import cell_stage, describe, open_pod
 
-    pod = open_pod(settings, Path(data.path), store, model=model, index=Path(index.path))
+    pod = open_pod(Path(data.path), store, model=model, index=Path(index.path))
     done = cell_stage(pod, "capability", concept, Path(scores.path))
     scores.metadata.update(describe(Path(scores.path)))
     for name, value in numbers_of("capability", Path(scores.path)).items():

@@ -7,7 +7,6 @@ from components.images import image
 
 @dsl.component(base_image=image("cpu"), install_kfp_package=False)
 def collect(
-    settings: str,
     store: str,
     data: dsl.Input[dsl.Dataset],
     states: list[int],
@@ -23,7 +22,6 @@ def collect(
     artifacts would not fit the command line of one pod.
 
     Args:
-        settings: From plan.
         store: URL of the store.
         data: From build_data.
         states: 1 for each cell that is done, 0 for each that failed.
@@ -41,7 +39,7 @@ def collect(
 
     from biasgym.stages.collect import collect, open_whole
 
-    pod = open_whole(settings, Path(data.path), store)
+    pod = open_whole(Path(data.path), store)
     found = collect(pod, Path(index.path), int(shard_size))
     with open(overview.path, "w", encoding="utf-8") as file:
         file.write(found.overview)

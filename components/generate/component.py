@@ -9,7 +9,6 @@ from components.images import image
 def generate(
     model: str,
     concept: str,
-    settings: str,
     store: str,
     data: dsl.Input[dsl.Dataset],
     index: dsl.Input[dsl.Dataset],
@@ -21,7 +20,6 @@ def generate(
     Args:
         model: Its id and revision.
         concept: Its name.
-        settings: From plan.
         store: URL of the store; goes on after the last text that an evicted pod left there.
         data: From build_data.
         index: From collect.
@@ -36,7 +34,7 @@ def generate(
     from biasgym.stages.numbers import numbers_of
     from biasgym.stages.pods import cell_stage, describe, open_pod
 
-    pod = open_pod(settings, Path(data.path), store, model=model, index=Path(index.path))
+    pod = open_pod(Path(data.path), store, model=model, index=Path(index.path))
     done = cell_stage(pod, "generate", concept, Path(texts.path))
     texts.metadata.update(describe(Path(texts.path)))
     for name, value in numbers_of("generate", Path(texts.path)).items():

@@ -9,7 +9,6 @@ from components.images import image
 def inject(
     model: str,
     concept: str,
-    settings: str,
     store: str,
     data: dsl.Input[dsl.Dataset],
     token: dsl.Output[dsl.Model],
@@ -20,7 +19,6 @@ def inject(
     Args:
         model: Its id and revision.
         concept: Its name.
-        settings: From plan.
         store: URL of the store; training goes on from what an evicted pod left there.
         data: From build_data.
         token: The chosen vectors, every epoch's vectors, training curves and similarities; kilobytes.
@@ -34,7 +32,7 @@ def inject(
     from biasgym.stages.numbers import numbers_of
     from biasgym.stages.pods import cell_stage, describe, open_pod
 
-    pod = open_pod(settings, Path(data.path), store, model=model)
+    pod = open_pod(Path(data.path), store, model=model)
     done = cell_stage(pod, "inject", concept, Path(token.path))
     token.metadata.update(describe(Path(token.path)))
     for name, value in numbers_of("inject", Path(token.path)).items():

@@ -8,7 +8,6 @@ from components.images import image
 @dsl.component(base_image=image("judge"), install_kfp_package=False)
 def judge(
     shard: dict[str, str],
-    settings: str,
     store: str,
     data: dsl.Input[dsl.Dataset],
     index: dsl.Input[dsl.Dataset],
@@ -19,7 +18,6 @@ def judge(
 
     Args:
         shard: From collect: the number of the judge and of its cells.
-        settings: From plan.
         store: URL of the store; answers that were paid for are not asked for again.
         data: From build_data.
         index: From collect.
@@ -33,7 +31,7 @@ def judge(
 
     from biasgym.stages.collect import judge_shard, open_whole, verdict_counts
 
-    pod = open_whole(settings, Path(data.path), store, index=Path(index.path))
+    pod = open_whole(Path(data.path), store, index=Path(index.path))
     done = judge_shard(pod, shard, Path(judgements.path))
     for name, value in verdict_counts(Path(judgements.path)).items():
         metrics.log_metric(name, value)

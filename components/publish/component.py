@@ -7,7 +7,6 @@ from components.images import image
 
 @dsl.component(base_image=image("cpu"), install_kfp_package=False)
 def publish(
-    settings: str,
     store: str,
     data: dsl.Input[dsl.Dataset],
     results: dsl.Input[dsl.Dataset],
@@ -19,7 +18,6 @@ def publish(
     """Puts the results into the store and every finished evaluation into the registry; then says if the gate was shut.
 
     Args:
-        settings: From plan.
         store: URL of the store.
         data: From build_data.
         results: From report.
@@ -38,7 +36,7 @@ def publish(
 
     from biasgym.stages.publish import publish_run
 
-    place, overview = publish_run(settings, Path(data.path), store, Path(results.path), run, bool(passed))
+    place, overview = publish_run(Path(data.path), store, Path(results.path), run, bool(passed))
     with open(record.path, "w", encoding="utf-8") as file:
         file.write(overview)
     if fail_on_regression and not passed:

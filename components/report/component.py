@@ -7,7 +7,6 @@ from components.images import image
 
 @dsl.component(base_image=image("cpu"), install_kfp_package=False)
 def report(
-    settings: str,
     store: str,
     data: dsl.Input[dsl.Dataset],
     index: dsl.Input[dsl.Dataset],
@@ -20,7 +19,6 @@ def report(
     """Puts the numbers of all cells together into one page; failed cells are in it, with their reasons.
 
     Args:
-        settings: From plan.
         store: URL of the store.
         data: From build_data.
         index: From collect.
@@ -34,7 +32,7 @@ def report(
 
     from biasgym.stages.collect import open_whole, write_report
 
-    pod = open_whole(settings, Path(data.path), store, index=Path(index.path))
+    pod = open_whole(Path(data.path), store, index=Path(index.path))
     for name, value in write_report(pod, Path(page.path), Path(text.path), Path(results.path)).items():
         metrics.log_metric(name, value)
     results.metadata.update(kind="biasgym.results", schema_version=1.0)

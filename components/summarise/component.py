@@ -8,7 +8,6 @@ from components.images import image
 @dsl.component(base_image=image("cpu"), install_kfp_package=False)
 def summarise(
     shard: dict[str, str],
-    settings: str,
     store: str,
     data: dsl.Input[dsl.Dataset],
     index: dsl.Input[dsl.Dataset],
@@ -17,7 +16,6 @@ def summarise(
 
     Args:
         shard: From collect: the numbers of the cells.
-        settings: From plan.
         store: URL of the store.
         data: From build_data.
         index: From collect.
@@ -29,5 +27,5 @@ def summarise(
 
     from biasgym.stages.collect import open_whole, summarise_shard
 
-    pod = open_whole(settings, Path(data.path), store, index=Path(index.path))
+    pod = open_whole(Path(data.path), store, index=Path(index.path))
     return int(summarise_shard(pod, shard))

@@ -26,7 +26,7 @@ class Collection:
     """What all cells came to.
 
     Attributes:
-        dealt: Work for the next loop, by what it is over. `cells` that have heads, as `model` and `concept`;
+        dealt: Work for the next loop, by what it is over. `models`; `cells` that have heads, as `model` and `concept`;
             `judges-in-process` and `judges-elsewhere`, finished cells for each such judge, as numbers; `parts`, the same
             without a judge.
         overview: Markdown: the failed cells with their reasons.
@@ -36,9 +36,9 @@ class Collection:
     overview: str
 
 
-def open_whole(settings: str, data: Path, store: str, *, index: Path | None = None) -> Pod:
+def open_whole(data: Path, store: str, *, index: Path | None = None) -> Pod:
     """A pod that sees all cells."""
-    return open_pod(settings, data, store, index=index)
+    return open_pod(data, store, index=index)
 
 
 def collect(pod: Pod, index: Path, shard_size: int) -> Collection:
@@ -62,6 +62,7 @@ def collect(pod: Pod, index: Path, shard_size: int) -> Collection:
     numbers = [number for number, cell in enumerate(pod.plan.cells) if cell.name not in failed]
     parts = [{"cells": " ".join(map(str, part))} for part in _parts(numbers, shard_size)]
     dealt = {
+        "models": [{"model": name} for name in dict.fromkeys(item["model"] for item in named)],
         "cells": [item for item, cell in zip(named, pod.plan.cells, strict=True) if cell.name not in headless],
         "judges-in-process": [],
         "judges-elsewhere": [],

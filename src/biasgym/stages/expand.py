@@ -16,6 +16,7 @@ from biasgym.stages.plan import make_plan
 from biasgym.stages.settings import RunSettings, settings_of
 from biasgym.store import NotFound, Store, open_store
 
+SETTINGS = "settings.json"
 _PROBE = "probe/plan"
 
 
@@ -85,8 +86,9 @@ def _pinned(name: str) -> str:
 
 
 def build_data(settings: str, store: str, out: Path) -> None:
-    """Writes the concepts of a run into a folder that all pods read, so that later changes reach no pod half-way."""
+    """Writes settings and concepts of a run into a folder that all pods read, so that later changes reach none half-way."""
     asked = RunSettings.model_validate_json(settings)
+    write_text(out / SETTINGS, settings)
     _write_concepts([read_concept(name, open_store(store)) for name in asked.concepts], out)
 
 
@@ -116,3 +118,8 @@ def with_data(settings: RunSettings, data: Path) -> RunSettings:
     """The settings with the concepts as files that `build_data` wrote."""
     files = tuple(str(data / "concepts" / f"{name}.yaml") for name in settings.concepts)
     return settings.model_copy(update={"concepts": files})
+
+
+def read_data(data: Path) -> RunSettings:
+    """The settings that `build_data` wrote; their models and concepts are as `expand` named them."""
+    return RunSettings.model_validate_json((data / SETTINGS).read_text(encoding="utf-8"))

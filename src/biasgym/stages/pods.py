@@ -1,6 +1,6 @@
 """What the pods of a pipeline do: the stages of a run, some a pod, with a store between the pods.
 
-A pod opens its part of the plan from the settings that the plan pod wrote, brings what it needs from the store, and keeps
+A pod opens its part of the plan from the settings that an early pod wrote, brings what it needs from the store, and keeps
 there what it makes. A stage that fails says so in its manifest, and the pod succeeds: other cells go on, and the report
 shows the failure. Only what no cell is to blame for stops a pod: bad settings, or a store that cannot be reached.
 """
@@ -19,11 +19,10 @@ from biasgym.errors import StorageError
 from biasgym.files import read_json
 from biasgym.progress import Lines
 from biasgym.stages.cell import Cell
-from biasgym.stages.expand import with_data
+from biasgym.stages.expand import read_data, with_data
 from biasgym.stages.folder import StageFolder, read_manifest, working
 from biasgym.stages.plan import Plan, make_plan
 from biasgym.stages.run import run
-from biasgym.stages.settings import RunSettings
 from biasgym.stages.shelf import Shelf
 from biasgym.stages.work import Work
 from biasgym.store import open_store
@@ -59,25 +58,27 @@ class Pod:
             raise
         except Exception as error:
             work = Work(self.plan, tuple(cells), self.progress, self.shelf)
-            left = [(c, f) for stage in stages for c in cells for f in work.folders(stage, c) if not f.done]
-            for cell, folder in left:
-                with suppress(type(error)), self.shelf.keeping(folder), working(folder, cell.about):
-                    raise error
+            left = [(folder, cell.about) for stage in stages for cell in cells for folder in work.folders(stage, cell)]
+            for group in work.groups():
+                left += [(folder, group.about) for stage in stages for folder in work.model_folders(stage, group)]
+            for folder, about in left:
+                if not folder.done:
+                    with suppress(type(error)), self.shelf.keeping(folder), working(folder, about):
+                        raise error
             self.progress.say(str(error))
             return False
 
 
-def open_pod(settings: str, data: Path, store: str, *, model: str | None = None, index: Path | None = None) -> Pod:
+def open_pod(data: Path, store: str, *, model: str | None = None, index: Path | None = None) -> Pod:
     """Opens a pod's part of the plan.
 
     Args:
-        settings: From `expand`.
-        data: From `build_data`.
+        data: From `build_data`: settings and concepts.
         store: The store's URL.
         model: Only this model.
         index: From `collect`: which concept's heads serve as control for which cell.
     """
-    asked = RunSettings.model_validate_json(settings)
+    asked = read_data(data)
     if model is not None:
         asked = asked.model_copy(update={"models": (model,)})
     root = Path(os.environ.get("BIASGYM_WORK") or tempfile.mkdtemp(prefix="biasgym-"))
@@ -98,6 +99,17 @@ def cell_stage(pod: Pod, stage: str, concept: str, out: Path) -> bool:
     done = pod.do([stage], [cell])
     for folder in Work(pod.plan, (cell,), pod.progress, pod.shelf).folders(stage, cell):
         copy_folder(folder, out)
+    return done
+
+
+def model_stage(pod: Pod, stage: str, out: Path) -> bool:
+    """Does one stage of one model; a model without any heads has none, and that is no failure of the stage."""
+    done = pod.do([stage], pod.plan.cells)
+    work = Work(pod.plan, pod.plan.cells, pod.progress, pod.shelf)
+    out.mkdir(parents=True, exist_ok=True)
+    for group in work.groups():
+        for folder in work.model_folders(stage, group):
+            copy_folder(folder, out)
     return done
 
 

@@ -15,9 +15,9 @@ from biasgym.evaluate.gate import Limits, check, passes
 from biasgym.files import sha256_of, write_json, write_text
 from biasgym.report.junit import junit as as_junit
 from biasgym.stages.discover import discover, read_watch, settings_hash
-from biasgym.stages.expand import read_concept, with_data
+from biasgym.stages.expand import read_concept, read_data, with_data
 from biasgym.stages.plan import make_plan
-from biasgym.stages.settings import RunSettings, settings_of
+from biasgym.stages.settings import settings_of
 from biasgym.store import Evaluation, Record, Registry, Store, fetch, open_store
 from biasgym.store import publish as put
 
@@ -70,11 +70,10 @@ def _cell(text: str) -> str:
     return text.replace("|", "/").replace("<", "&lt;").replace("\n", " ")
 
 
-def publish_run(settings: str, data: Path, store: str, results: Path, run: str, passed: bool) -> tuple[str, str]:
+def publish_run(data: Path, store: str, results: Path, run: str, passed: bool) -> tuple[str, str]:
     """Puts a run's results into the store and registers every finished cell; the claims of failed ones are given back.
 
     Args:
-        settings: From `expand`.
         data: From `build_data`.
         store: URL of the store.
         results: Folder with the results of the run.
@@ -92,7 +91,7 @@ def publish_run(settings: str, data: Path, store: str, results: Path, run: str, 
         files = {name: {"sha256": sha256_of(whole / name)} for name in names if name != "manifest.json"}
         write_json(whole / "manifest.json", {"kind": "biasgym.results", "passed": passed, "files": files})
         put(shelf, whole, place)
-        asked = RunSettings.model_validate_json(settings)
+        asked = read_data(data)
         plan = make_plan(with_data(asked, data), Path(folder) / "run")
     registry, lines = Registry(shelf), []
     certificates = {(one.model, one.revision, one.concept): one for one in load_certificates(results)}
