@@ -8,6 +8,7 @@ plan -> build_data -> [cells: inject -> attribute] -> collect -> [cells: generat
      -> [parts: summarise] -> report -> gate -> publish
 """
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ from kfp.dsl import PipelineTask
 
 from pipelines.placement import Cluster
 
-PARALLELISM = 20
+PARALLELISM = int(os.environ.get("BIASGYM_PARALLELISM", "20"))
 """Most iterations of a loop at once. Kubeflow has no limit for a whole run, and takes only a constant here."""
 
 

@@ -10,6 +10,7 @@ from kfp import dsl, kubernetes
 from kfp.dsl import PipelineTask
 
 CACHE = "/cache"
+USER = 10001  # of the images, and of the volume with the weights
 RETRIES = 3
 HOUR = 3600
 DEADLINE = 7 * 24 * HOUR
@@ -108,6 +109,7 @@ class Cluster:
         }
         kubernetes.use_secret_as_env(task, self.store_secret, keys, optional=True)
         kubernetes.use_secret_as_env(task, self.hub_secret, {"token": "HF_TOKEN"}, optional=True)
+        kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
         kubernetes.set_timeout(task, hours * HOUR)
         if retry:
             task.set_retry(RETRIES, backoff_duration="60s", backoff_factor=2.0, backoff_max_duration="900s")
