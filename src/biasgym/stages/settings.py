@@ -121,7 +121,7 @@ class OodSettings(_Strict):
 
 
 class JudgeSettings(_Strict):
-    """One judge. A key is never a setting: see `biasgym.judge.endpoint.access`.
+    """One judge. A key is never a setting: see `biasgym.endpoint.access`.
 
     Attributes:
         engine: `semantic` is built in; `transformers` is a chat model in this process; `endpoint` is a server.
