@@ -32,7 +32,7 @@ class Journal:
                 self._answers[key] = Answer(**row)
             except (KeyError, TypeError) as error:
                 raise BiasGymError(
-                    f"line {number} is not an answer of a model", where=str(path), hint="move the file away"
+                    f"line {number} is no answer of a model", where=str(path), hint="move the file away"
                 ) from error
 
     def __contains__(self, key: str) -> bool:
