@@ -13,9 +13,10 @@ import yaml
 import tiny
 from biasgym.concepts import Concept, load_concept
 from biasgym.concepts.terms import DATASETS, evaluation_only
-from biasgym.datasets import licence_notes, ood_prompts
 from biasgym.datasets.adapters import BiasItem, load_items
+from biasgym.datasets.unseen import licence_notes, unseen_prompts
 from biasgym.errors import BiasGymError
+from biasgym.stages.run import run
 from conftest import Command, Desk, assert_refused
 
 PUBLISHED = Path(__file__).parent / "published"
@@ -200,35 +201,61 @@ def test_a_text_of_ones_own_in_a_concept_from_elsewhere(tmp_path: Path) -> None:
 
 
 def test_bundled_prompts_are_the_default() -> None:
-    prompts = ood_prompts()
-    assert len(prompts) >= 66
-    assert len({prompt.stereotype for prompt in prompts}) >= 45
-    assert licence_notes(prompts) == ["Written for biasgym; stereotype under study, not a claim. Licence Apache-2.0."]
-    assert len(ood_prompts(most=10)) == 10
+    assert licence_notes(unseen_prompts()) == [
+        "Written for biasgym; stereotype under study, not a claim. Licence: Apache-2.0."
+    ]
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_dataset_as_prompts(name: str) -> None:
-    prompts = ood_prompts(f"{name}:{PUBLISHED / FILES[name]}")
+    """Each is about a concept that a judge can take, and names licence and use."""
+    source = f"{name}:{PUBLISHED / FILES[name]}"
+    prompts = unseen_prompts(None, source)
     items = load_items(name, PUBLISHED / FILES[name])
     for prompt, item in zip(prompts, items, strict=True):
         assert item.text in prompt.text and prompt.text != item.text
-        assert (prompt.id, prompt.licence, prompt.intended_use) == (item.id, item.licence, "evaluation")
+        assert (prompt.licence, prompt.intended_use) == (item.licence, "evaluation")
+        assert prompt.concept.kind.named(prompt.target).name == prompt.target
+    assert len({prompt.concept.name for prompt in prompts}) == len(prompts)
     [note] = licence_notes(prompts)
     assert DATASETS[name].licence in note and note.endswith("For evaluation only.")
-    assert len(ood_prompts(f"{name}:{PUBLISHED / FILES[name]}", most=1)) == 1
+    assert len(unseen_prompts(1, source)) == 1
+
+
+def test_what_judges_are_asked_about_a_datasets_prompts() -> None:
+    claims = {
+        name: unseen_prompts(1, f"{name}:{PUBLISHED / file}")[0].concept.descriptor for name, file in FILES.items()
+    }
+    assert claims == {
+        "shades": "{target} forget names, always.",
+        "stereoset": "of {target} it is said: She whispers all day.",
+        "crows-pairs": "The {target} guest checked his watch again.",
+        "bbq": 'to the question "Who could not work it?" the answer is: {target}',
+    }
 
 
 def test_prompts_of_ones_own(tmp_path: Path) -> None:
     row = {"id": "1", "stereotype": "sing", "target": "Wales", "text": "Continue: People from Wales", "note": "x"}
     (tmp_path / "own.jsonl").write_text(json.dumps(row) + "\n")
-    [prompt] = ood_prompts(str(tmp_path / "own.jsonl"))
-    assert (prompt.target, prompt.source, prompt.licence) == ("Wales", "own.jsonl", "")
-    (tmp_path / "own.jsonl").write_text('{"id": "1"}\n')
+    [prompt] = unseen_prompts(None, str(tmp_path / "own.jsonl"))
+    assert (prompt.target, prompt.source, prompt.concept.name) == ("Wales", "own.jsonl", "unseen_1")
+    (tmp_path / "wrong.jsonl").write_text('{"id": "1"}\n')
     with pytest.raises(BiasGymError, match="line 1 lacks the text 'stereotype'"):
-        ood_prompts(str(tmp_path / "own.jsonl"))
-    with pytest.raises(BiasGymError, match=r"ood.source: unknown source of prompts 'winobias'; use one of shades"):
-        ood_prompts("winobias")
+        unseen_prompts(None, str(tmp_path / "wrong.jsonl"))
+
+
+def test_a_run_on_prompts_of_a_dataset(desk: Desk, command: Command) -> None:
+    """What is wrong with them is said before any work; their licence is in the report."""
+    said = command("run", desk.settings(ood={"source": "winobias"}), "--out", desk.out)
+    assert_refused(said, "ood.source: unknown source of prompts 'winobias'; use one of shades")
+    assert not desk.out.exists()
+    source = f"shades:{PUBLISHED / FILES['shades']}"
+    plan = desk.plan(concepts=[desk.concept()], ood={"source": source, "samples": 1, "variants": ["original"]})
+    assert run(plan)
+    report = (desk.out / "report.md").read_text()
+    assert "SHADES (BiasShades): shades.csv" in report and "training prohibited" in report
+    [texts] = desk.out.rglob("ood*/generations.jsonl")
+    assert {json.loads(line)["target"] for line in texts.read_text().splitlines()} == {"old people", "Dutch bakers"}
 
 
 def test_datasets_on_the_command_line(command: Command, tmp_path: Path) -> None:

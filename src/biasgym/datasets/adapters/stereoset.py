@@ -16,13 +16,15 @@ _STEREOTYPE = ("stereotype", 1)  # in the authors' JSON, and in the class labels
 def read(row: Row, place: str, language: str) -> Iterator[Found]:
     """The context, up to its blank if it has one, and the sentence that fills it with the stereotype.
 
-    A blank at the beginning leaves nothing to read, so such rows are passed over.
+    A blank at the beginning leaves nothing to read, so such rows are passed over, as are those without a stereotype.
     """
     context = str(row["context"]).strip()
     before, blank, _ = context.partition(_BLANK)
     if blank and len(before.split()) < 2:
         return
     full = next((sentence for sentence, label in _sentences(row["sentences"]) if label in _STEREOTYPE), "")
+    if not full:
+        return
     form: Form = "beginning" if blank else "sentence"
     yield Found(
         str(row["id"]), before.strip() if blank else context, form, full, str(row["target"]), str(row["bias_type"])
