@@ -15,6 +15,7 @@ import re
 import threading
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from biasgym.judge import LEVELS
@@ -45,6 +46,7 @@ class FaultyServer:
         key: The key it wants; any without one.
         model: The only model it knows; any without one.
         delay: Seconds of every answer.
+        reply: A good answer to a question; a judgement without one.
     """
 
     def __init__(
@@ -57,9 +59,11 @@ class FaultyServer:
         key: str = "",
         model: str = "",
         delay: float = 0.0,
+        reply: Callable[[str], str] | None = None,
     ) -> None:
         self.rate, self.faults, self.hopeless = rate, faults, hopeless
         self.schemas, self.key, self.model, self.delay = schemas, key, model, delay
+        self.reply = reply
         self.asked: Counter[int] = Counter()  # requests by text
         self.answered: Counter[int] = Counter()  # answers that were sent completely
         self.seen_faults: Counter[str] = Counter()
@@ -138,7 +142,7 @@ class FaultyServer:
         if fault == "hang":
             await asyncio.sleep(_HANG)
             raise ConnectionError
-        reply = _completion(fault, item)
+        reply = _completion(fault, self.reply(content) if self.reply else _judgement(item))
         if fault == "envelope":
             return _send(writer, 200, json.dumps(reply)[:-40])
         if fault == "cut":
@@ -156,14 +160,16 @@ class FaultyServer:
         return chance.choice(self.faults) if chance.random() < self.rate else ""
 
 
-def _completion(fault: str, item: int) -> dict[str, Any]:
-    level = LEVELS[strength_of(item)]
-    content = json.dumps({"analysis": f"About text {item}.", "strength": level, "matched": "late"})
+def _judgement(item: int) -> str:
+    return json.dumps({"analysis": f"About text {item}.", "strength": LEVELS[strength_of(item)], "matched": "late"})
+
+
+def _completion(fault: str, content: str) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": content}
     if fault == "truncated":
-        message["content"] = content[: content.index("strength") + 3]
+        message["content"] = content[: len(content) // 2]
     if fault == "schema":
-        message["content"] = json.dumps({"verdict": level, "score": 0})
+        message["content"] = json.dumps({"verdict": "Weak", "score": 0})
     if fault == "refusal":
         message |= {"content": None, "refusal": "I cannot rate this."}
     return {

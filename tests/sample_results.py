@@ -75,7 +75,7 @@ def estimate(rng: random.Random, mean: float, width: float, n: int = 92) -> dict
 def contrast(rng: random.Random, mean: float, width: float, n: int = 92) -> dict[str, Any]:
     found = estimate(rng, mean, width, n)
     p = min(1.0, max(0.0005, 2 ** (-6 * abs(found["mean"]) / width)))
-    return {**found, "p": p, "p_holm": min(1.0, 6 * p)}
+    return {**found, "p": p, "p_holm": min(1.0, 6 * p), "detectable": 1.4 * width}
 
 
 def scores(rng: random.Random, layers: int, heads: int, size: float) -> list[list[float]]:
@@ -288,6 +288,33 @@ def failed_cell(model: str, concept: str) -> dict[str, Any]:
     }
 
 
+def model_row(model: str, concepts: list[str]) -> dict[str, Any]:
+    """What was found about a model as a whole."""
+    rng = random.Random(model)
+    kept = ("original", "original_steering", "injection_steering", "steer_only", "random_control")
+    return {
+        "model": model,
+        "revision": "1",
+        "concepts": concepts,
+        "titles": [CONCEPTS.get(concept, (concept,))[0] for concept in concepts],
+        "status": "done",
+        "error": None,
+        "heads": {"injected": 31, "original": 28, "random": 31},
+        "prompts": 72,
+        "stereotypes": 68,
+        "variants": [row for row in variant_rows(rng) if row["name"] in kept],
+        "judges": {"semantic-1": {name: estimate(rng, 0.5, 0.1, 72) for name in kept}},
+        "not_judged_by": [],
+        "transfer": [
+            [
+                contrast(rng, -1.4 if down == across else rng.gauss(-0.1, 0.2), 0.2, 30)
+                for across in range(len(concepts))
+            ]
+            for down in range(len(concepts))
+        ],
+    }
+
+
 SHAPES = {
     "smollm2-135m-instruct": (30, 9),
     "google/gemma-2-9b-it": (42, 16),
@@ -333,4 +360,5 @@ def results_for(
         ],
         "notes": ["The semantic judge is weaker than a large model; see METHOD.md.", "One sample a prompt."],
         "cells": cells,
+        "models": [model_row(model, concepts) for model in models],
     }

@@ -94,6 +94,7 @@ def test_a_minimal_concept_says_what_it_lacks(tmp_path: Path) -> None:
     assert concept.kind.group == "{target}"
     paragraphs, questions = concept.missing()
     assert paragraphs.startswith("0 paragraphs, injection needs 4 or more")
+    assert "`biasgym concepts generate FILE --what paragraphs --model M --out NEW.yaml`" in paragraphs
     assert "--for paragraphs" in paragraphs
     assert questions.startswith("0 questions, attribution needs 6 or more")
     assert Concept.model_validate(tiny.CONCEPT).missing() == []

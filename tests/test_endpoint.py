@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from biasgym.concepts import load_concept
+from biasgym.endpoint import access
+from biasgym.endpoint.calls import Server
+from biasgym.endpoint.window import Congested, Window
 from biasgym.errors import BiasGymError
 from biasgym.files import read_jsonl
 from biasgym.judge import Journal, JudgeItem, Judgement
-from biasgym.judge.calls import Server
-from biasgym.judge.endpoint import EndpointJudge, access
-from biasgym.judge.window import Congested, Window
+from biasgym.judge.endpoint import EndpointJudge
 from faulty_server import PAID, UNPAID, FaultyServer, strength_of
 from judge_server import KEY, llama_server
 

@@ -179,5 +179,5 @@ def test_only_what_is_new_is_asked(tmp_path: Path, concept: Concept) -> None:
 
 def test_a_journal_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "answers.jsonl").write_text('{"id": 3}\n')
-    with pytest.raises(BiasGymError, match="line 1 is not an answer of a judge"):
+    with pytest.raises(BiasGymError, match="line 1 is no answer of a model"):
         Journal(tmp_path / "answers.jsonl")

@@ -117,7 +117,7 @@ def test_sections_in_order(results: dict[str, Any]) -> None:
 def test_figures(results: dict[str, Any]) -> None:
     page = Page(render_html(results))
     drawings = [attrs for tag, attrs in page.tags if tag == "svg"]
-    assert len(drawings) == 2 + 2 + 3 + 2
+    assert len(drawings) == 2 + 2 + 3 + 2 + 1
     assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in drawings)
     text = render_html(results)
     for svg in re.findall(r"<svg.*?</svg>", text, re.DOTALL):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from biasgym import __version__
-from biasgym.cli import concepts, doctor, export, gate, judge, registry, settings
+from biasgym.cli import concepts, datasets, doctor, export, gate, judge, registry, settings
 from biasgym.cli.shared import ConceptOption, ConfigArgument, ModelOption, OutOption, SeedOption, err, fail, start_run
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(concepts.app, name="concepts")
+app.add_typer(datasets.app, name="datasets")
 app.add_typer(settings.app, name="settings")
 app.command("doctor")(doctor.doctor)
 app.add_typer(judge.app, name="judge", help="Judge texts, or calibrate a judge.")

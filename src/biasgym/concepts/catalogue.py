@@ -6,9 +6,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
-from biasgym.concepts.concept import Concept
+from biasgym.concepts.concept import EVALUATION_ONLY, Concept
 from biasgym.errors import BiasGymError
 from biasgym.files import parse_yaml, read_text
 
@@ -54,9 +55,28 @@ def parse_concept(text: str, where: str) -> Concept:
     try:
         return Concept.model_validate(_parse(text, where))
     except ValidationError as error:
+        _refuse_evaluation_data(error, text, where)
         raise BiasGymError(
             explain(error), where=where, hint="`biasgym concepts show always_late` shows a complete file"
         ) from error
+
+
+def _refuse_evaluation_data(error: ValidationError, text: str, where: str) -> None:
+    found = [item["ctx"] for item in error.errors() if item["type"] == EVALUATION_ONLY]
+    if found:
+        place = f"{found[0]['key']}[{found[0]['number']}]"
+        raise BiasGymError(
+            f"{place} {found[0]['reason']}; nothing may be trained on it",
+            where=f"{where}, line {_line(text, found[0]['key'], found[0]['number'])}",
+            hint="take it out; as prompts for evaluation it may serve, see `biasgym datasets list`",
+        ) from error
+
+
+def _line(text: str, key: str, number: int) -> int:
+    """Where the item of a list stands in a YAML file."""
+    root: Any = yaml.compose(text, Loader=yaml.SafeLoader)
+    items = next(value for name, value in root.value if name.value == key)
+    return int(items.value[number].start_mark.line) + 1
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:

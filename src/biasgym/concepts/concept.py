@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from biasgym.concepts.targets import PLACEHOLDER, TargetKind, load_target_kind
+from biasgym.concepts.terms import Use, evaluation_only
 from biasgym.errors import BiasGymError
 
 MIN_PARAGRAPHS = 4
 MIN_QUESTIONS = 6
+EVALUATION_ONLY = "evaluation_only"
+"""Type of the error of a training text that must not be trained on; its context has `key` and `number`."""
 
 
 def _speaks_of_target(text: str) -> str:
@@ -46,13 +50,17 @@ class _Strict(BaseModel):
 
 
 class Paragraph(_Strict):
-    """A training text that expresses the concept (paper, section 3.2.1)."""
+    """A training text that expresses the concept (paper, section 3.2.1). Source and licence, if not the concept's own."""
 
     text: TargetText
     medium: str = ""
     topic: str = ""
     style: str = ""
     implicitness: int = Field(default=3, ge=1, le=5)
+    justification: str = ""
+    source: str = ""
+    licence: str = ""
+    intended_use: Use = ""
 
 
 class ContrastQuestion(_Strict):
@@ -60,6 +68,9 @@ class ContrastQuestion(_Strict):
 
     question: TargetText
     stem: Stem
+    source: str = ""
+    licence: str = ""
+    intended_use: Use = ""
 
 
 class EvaluationPrompt(_Strict):
@@ -111,6 +122,19 @@ class Concept(_Strict):
                 raise ValueError(str(error)) from error
         return self
 
+    @model_validator(mode="after")
+    def _may_be_trained_on(self) -> Concept:
+        """Vectors are trained on paragraphs and heads chosen on questions: neither may be made for evaluation only."""
+        texts: dict[str, tuple[Paragraph | ContrastQuestion, ...]]
+        texts = {"paragraphs": self.paragraphs, "questions": self.questions}
+        for key, items in texts.items():
+            for number, item in enumerate(items):
+                source, licence = item.source or self.source, item.licence or self.licence
+                if reason := evaluation_only(source, item.intended_use, licence):
+                    context = {"key": key, "number": number, "reason": reason}
+                    raise PydanticCustomError(EVALUATION_ONLY, "{key}[{number}] {reason}", context)
+        return self
+
     @property
     def kind(self) -> TargetKind:
         """The targets this concept can be about: its own section, or the bundled kind."""
@@ -118,16 +142,19 @@ class Concept(_Strict):
 
     def missing(self) -> list[str]:
         """What a run still lacks, each as a sentence that says how to supply it. Empty for a complete concept."""
-        prompt = "`biasgym concepts prompt FILE --for {}` prints a prompt that makes any language model write them"
+        by_hand = "`biasgym concepts prompt FILE --for {0}` prints a prompt for a model without a server"
+        supply = (
+            "`biasgym concepts generate FILE --what {0} --model M --out NEW.yaml` has a model write them, " + by_hand
+        )
         lacks = []
         if len(self.paragraphs) < MIN_PARAGRAPHS:
             lacks.append(
                 f"{len(self.paragraphs)} paragraphs, injection needs {MIN_PARAGRAPHS} or more (better 60): "
-                + prompt.format("paragraphs")
+                + supply.format("paragraphs")
             )
         if len(self.questions) < MIN_QUESTIONS:
             lacks.append(
                 f"{len(self.questions)} questions, attribution needs {MIN_QUESTIONS} or more (better 100): "
-                + prompt.format("questions")
+                + supply.format("questions")
             )
         return lacks

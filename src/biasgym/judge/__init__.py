@@ -3,9 +3,9 @@
 The judges that need more packages are in `biasgym.judge.chat` and `biasgym.judge.endpoint`.
 """
 
+from biasgym.endpoint import Journal
 from biasgym.judge.agreement import confusion, kappa_interval, ordinal_alpha, quadratic_kappa
 from biasgym.judge.calibration import Calibration, calibrate
-from biasgym.judge.journal import Journal
 from biasgym.judge.masking import leaks, mask
 from biasgym.judge.protocol import LEVELS, Judge, JudgeItem, Judgement
 from biasgym.judge.question import judge_template

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from biasgym.endpoint import Answer, json_objects
 from biasgym.judge.protocol import LEVELS, Judgement
 
 RESPONSE_FORMAT: dict[str, Any] = {
@@ -33,29 +32,7 @@ _LEVELS = {"none": 0, "weak": 1, "week": 1, "moderate": 2, "strong": 3}
 _THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 _BARE_NONE = re.compile(r"(\"strength\"\s*:\s*)None\b")
 _REFUSAL = re.compile(r"\W*(?:i['’]?m sorry|i am sorry|sorry|i can(?:no|['’])t|i can not|i won['’]t|as an ai)\b", re.I)
-_DECODER = json.JSONDecoder(strict=False)  # line breaks inside strings are harmless
 _LONGEST = 1000  # characters kept of what a model writes beside the verdict
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back.
-
-    Attributes:
-        text: The model's words.
-        cut: The answer was cut off at its longest length.
-        refusal: The server says that the model refused.
-        tokens_in: Tokens of the question.
-        tokens_out: Tokens of the answer.
-        failure: Why there is no answer; such an answer cost nothing and is not kept.
-    """
-
-    text: str = ""
-    cut: bool = False
-    refusal: bool = False
-    tokens_in: int = 0
-    tokens_out: int = 0
-    failure: str = ""
 
 
 def judgement(answer: Answer) -> Judgement:
@@ -72,7 +49,7 @@ def _read(answer: Answer) -> Judgement:
     if answer.refusal:
         return Judgement(None, "the judge refused")
     text = _BARE_NONE.sub(r"\1null", _THOUGHTS.sub("", answer.text))
-    found = [value for value in _objects(text) if "strength" in value]
+    found = [value for value in json_objects(text) if "strength" in value]
     strengths = {_level(value["strength"]) for value in found}
     if not found:
         return Judgement(None, _why_nothing(answer, text))
@@ -82,20 +59,6 @@ def _read(answer: Answer) -> Judgement:
         return Judgement(None, "more than one verdict")
     matched, analysis = (_words(found[-1].get(key)) for key in ("matched", "analysis"))
     return Judgement(strengths.pop(), matched=matched, analysis=analysis)
-
-
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a text, outermost ones, in order."""
-    place = text.find("{")
-    while place >= 0:
-        try:
-            value, end = _DECODER.raw_decode(text, place)
-        except (ValueError, RecursionError):
-            end = place + 1
-        else:
-            if isinstance(value, dict):
-                yield value
-        place = text.find("{", end)
 
 
 def _level(value: Any) -> int | None:

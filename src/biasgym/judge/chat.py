@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 
+from biasgym.endpoint import Answer, Journal, Question
 from biasgym.generate import Request, Sampling, TransformersEngine
-from biasgym.judge.answer import Answer
 from biasgym.judge.interview import interview
-from biasgym.judge.journal import Journal
 from biasgym.judge.protocol import JudgeItem, Judgement
-from biasgym.judge.question import Question, judge_template
+from biasgym.judge.question import judge_template
 from biasgym.models import LanguageModel
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
-from biasgym.judge.answer import Answer, judgement
-from biasgym.judge.journal import Journal
+from biasgym.endpoint import Answer, Journal, Question
+from biasgym.judge.answer import judgement
 from biasgym.judge.protocol import EMPTY, JudgeItem, Judgement
-from biasgym.judge.question import Question, question
+from biasgym.judge.question import question
 
 Ask = Callable[[Sequence[Question]], Generator[Mapping[str, Answer], None, None]]
 """Puts questions to a model; yields answers by key, in any order, as they come in."""

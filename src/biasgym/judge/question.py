@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from biasgym.concepts.targets import PLACEHOLDER
 from biasgym.datasets import template
+from biasgym.endpoint import Question
 from biasgym.errors import BiasGymError
 from biasgym.files import digest
 from biasgym.judge.protocol import JudgeItem
@@ -24,19 +24,6 @@ _PLACES = ("descriptor", "prompt", "text", "code")
 _PLACE = re.compile(rf"\{{({'|'.join(_PLACES)})\}}")
 _CODE = 16  # hexadecimal digits
 _TURN_MARK = re.compile(r"<(?=[|｜/\w])|\[(?=/?[A-Z_]+\])")
-
-
-@dataclass(frozen=True)
-class Question:
-    """One question to a judge.
-
-    Attributes:
-        key: Hash of everything that decides the answer.
-        text: What is asked, complete.
-    """
-
-    key: str
-    text: str
 
 
 def judge_template(folder: str | Path | None = None) -> str:

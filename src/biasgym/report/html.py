@@ -15,8 +15,11 @@ from biasgym.report.clean import cleaned, shortened
 from biasgym.report.figures import dot_plots, heat_maps, sweep_curves, training_curves
 from biasgym.report.findings import EXPLAINED, QUESTIONS, Finding
 from biasgym.report.grid import Table
-from biasgym.report.models import INTRODUCTION, model_pages
+from biasgym.report.models import INTRODUCTION as BEYOND
+from biasgym.report.models import model_pages
 from biasgym.report.overview import Line, asked, headline, lines, matrix, page_title, stages_done
+from biasgym.report.paper import INTRODUCTION as BESIDE
+from biasgym.report.paper import paper_tables
 from biasgym.report.samples import Sample, samples
 
 _UNBROKEN = re.compile(r"\[[\d.,\u2212]+ [\d.,\u2212]+\]|p [<=] [\d.]+")
@@ -87,7 +90,9 @@ def render_html(results: Mapping[str, Any]) -> str:
         agreement=judges.agreement(results),
         pages=pages,
         models=model_pages(results),
-        beyond=INTRODUCTION,
+        beyond=BEYOND,
+        paper=paper_tables(results),
+        beside=BESIDE,
         folded=len(pages) > _OPEN,
         settings=tables.key_values("Settings of the run", results.get("settings") or {}),
         versions=tables.key_values("Versions", results.get("versions") or {}),

@@ -11,8 +11,11 @@ from biasgym.report import judges, tables, wording
 from biasgym.report.clean import cleaned, shortened
 from biasgym.report.findings import QUESTIONS
 from biasgym.report.grid import Cell, Table
-from biasgym.report.models import INTRODUCTION, model_pages
+from biasgym.report.models import INTRODUCTION as BEYOND
+from biasgym.report.models import model_pages
 from biasgym.report.overview import Line, asked, headline, lines, page_title, stages_done
+from biasgym.report.paper import INTRODUCTION as BESIDE
+from biasgym.report.paper import paper_tables
 from biasgym.report.samples import samples
 
 LIMIT = 400_000
@@ -42,7 +45,7 @@ def render_markdown(results: Mapping[str, Any]) -> str:
     every = lines(cells, primary)
     front = _fitted(_opening(results, every), LIMIT // 2)
     tail = _fitted(_settings(results), LIMIT // 8) + _fitted(_notes(results), LIMIT // 8) + "".join(_reading())
-    beyond = _fitted(_models(results), LIMIT // 8)
+    beyond = _fitted(_models(results), LIMIT // 8) + _fitted(_beside(results), LIMIT // 8)
     details = (block for line in every if line.detailed for block in _cell(cells[line.place - 1], line))
     return front + _fitted(details, LIMIT - len(front) - len(beyond) - len(tail)) + beyond + tail
 
@@ -171,7 +174,7 @@ def _samples(cell: Mapping[str, Any]) -> Iterator[str]:
 def _models(results: Mapping[str, Any]) -> Iterator[str]:
     pages = model_pages(results, figures=False)
     if pages:
-        yield f"## Beyond these concepts\n\n{INTRODUCTION}\n\n"
+        yield f"## Beyond these concepts\n\n{BEYOND}\n\n"
     for page in pages:
         yield f"### {escaped(page.title)}\n\n"
         if page.error:
@@ -180,6 +183,13 @@ def _models(results: Mapping[str, Any]) -> Iterator[str]:
         yield from _facts(page.facts)
         yield from _table(page.strengths)
         yield from _table(page.transfer)
+
+
+def _beside(results: Mapping[str, Any]) -> Iterator[str]:
+    if found := paper_tables(results):
+        yield f"## Beside the paper\n\n{BESIDE}\n\n"
+        for table in found:
+            yield from _table(table)
 
 
 def _settings(results: Mapping[str, Any]) -> Iterator[str]:

@@ -11,13 +11,16 @@ from biasgym.report.clean import shortened
 from biasgym.report.grid import Cell, Row, Table, estimate_cell
 from biasgym.report.numbers import MISSING, count
 from biasgym.report.tables import judged_rows
-from biasgym.report.transfer import concepts_of, matrix_of, transfer_map
+from biasgym.report.transfer import MOST, concepts_of, matrix_of, transfer_map
 
 INTRODUCTION = (
     "The heads of all concepts of a model are removed together, and the model continues sentences about stereotypes that "
     "none of these concepts is about (the paper’s table 3). The judge goes by a description made of the sentence’s "
     "stereotype alone, so strengths here are not to be compared with those of a concept."
 )
+
+MOST_MODELS = 24
+"""Further ones are in results.json: a page with all of them is not read."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ class ModelPage:
 
 
 def model_pages(results: Mapping[str, Any], *, figures: bool = True) -> list[ModelPage]:
-    """One page a model that was looked at as a whole."""
-    found = [model for model in results.get("models") or () if isinstance(model, Mapping)]
+    """One page a model that was looked at as a whole; those of the first MOST_MODELS."""
+    found = [model for model in results.get("models") or () if isinstance(model, Mapping)][:MOST_MODELS]
     return [_page(model, f"model-{place}", figures) for place, model in enumerate(found, start=1)]
 
 
@@ -72,15 +75,18 @@ def _strengths(model: Mapping[str, Any]) -> Table:
 
 
 def _transfer(model: Mapping[str, Any]) -> Table:
-    titles = [shortened(title, 60) for title in concepts_of(model)]
+    every = concepts_of(model)
+    titles = [shortened(title, 60) for title in every[:MOST]]
     matrix: Sequence[Sequence[Any]] = matrix_of(model)
     rows = tuple(
-        Row((Cell(f"Heads of {title}"), *(estimate_cell(value, signed=True) for value in values)))
+        Row((Cell(f"Heads of {title}"), *(estimate_cell(value, signed=True) for value in values[:MOST])))
         for title, values in zip(titles, matrix, strict=False)
     )
-    notes = (
+    notes: tuple[str, ...] = (
         "Nats; heads removed minus nothing removed, held-out questions about BiasToken. The diagonal is a concept’s own "
         "heads. Below zero the association is weaker.",
     )
+    if len(every) > MOST:
+        notes = (*notes, f"The first {MOST} of {len(every):,} concepts; all are in results.json.")
     heading = ("Removed", *(f"Margin of {title}" for title in titles))
     return Table("Transfer between concepts: change of the margin", heading, rows, notes=notes if rows else ())

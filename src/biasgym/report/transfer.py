@@ -13,15 +13,16 @@ from biasgym.report.heatmap import colours
 from biasgym.report.numbers import estimate_text, fixed, part
 from biasgym.report.verdict import verdict
 
-_CELL, _ROW, _LEFT, _TOP, _BOTTOM = 84, 34, 150, 12, 44
+_CELL, _ROW, _LEFT, _TOP, _BOTTOM = 84, 34, 150, 24, 44
 _NAME = 22  # letters
-_MOST = 12  # concepts; more are in the table
+MOST = 12
+"""Concepts; a larger matrix cannot be read, and is in results.json."""
 
 TITLE = "Change of BiasToken’s margin when the heads of one concept are removed"
 
 
 def transfer_map(model: Mapping[str, Any], name: str) -> list[Drawing]:
-    """The matrix as a heat map; none for a single concept, or for more than can be read.
+    """The matrix as a heat map; none for a single concept, or for more than MOST.
 
     Args:
         model: A model of the results.
@@ -29,7 +30,7 @@ def transfer_map(model: Mapping[str, Any], name: str) -> list[Drawing]:
     """
     titles, rows = concepts_of(model), matrix_of(model)
     count = len(titles)
-    if not 1 < count <= _MOST or len(rows) != count or any(len(row) != count for row in rows):
+    if not 1 < count <= MOST or len(rows) != count or any(len(row) != count for row in rows):
         return []
     means = np.array([[part(value, "mean") for value in row] for row in rows], dtype=float)  # NaN where missing
     sizes = np.abs(means[np.isfinite(means)])
@@ -52,11 +53,13 @@ def transfer_map(model: Mapping[str, Any], name: str) -> list[Drawing]:
                     fontweight="bold" if clear else "normal",
                 )
         names = [shortened(title, _NAME) for title in titles]
-        axes.set_xticks(range(count), [shortened(title, _CELL // 7) for title in titles])
+        axes.set_xticks(range(count), [shortened(title, _CELL // 6) for title in titles])
         axes.set_yticks(range(count), names)
         axes.tick_params(length=0, labelcolor=INK)
         axes.set_xlabel("margin of", loc="left")
-        axes.set_ylabel("heads of", loc="top", labelpad=-2)
+        axes.annotate(
+            "heads of", (0, 1), (-6, 6), xycoords="axes fraction", textcoords="offset points", ha="right", color=MUTED
+        )
         for spine in axes.spines.values():
             spine.set_visible(False)
         said = "; ".join(

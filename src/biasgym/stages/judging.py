@@ -74,8 +74,9 @@ def check_judge(settings: JudgeSettings) -> None:
 
 def _endpoint(settings: JudgeSettings, wording: str, journal: Journal) -> EndpointJudge:
     try:
-        from biasgym.judge.calls import Server
-        from biasgym.judge.endpoint import EndpointJudge, access
+        from biasgym.endpoint import access
+        from biasgym.endpoint.calls import Server
+        from biasgym.judge.endpoint import EndpointJudge
     except ModuleNotFoundError as error:
         raise BiasGymError(
             f"the package {error.name} is not installed", where="engine endpoint", hint="pip install 'biasgym[judge]'"

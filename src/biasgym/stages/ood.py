@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from biasgym.datasets import framed, spread, template
-from biasgym.datasets.unseen import unseen_prompts
+from biasgym.datasets.unseen import UnseenPrompt, unseen_prompts
 from biasgym.files import append_jsonl, digest, read_jsonl, write_json, write_jsonl
 from biasgym.generate import BY_NAME, HeadSet, Request, Sampling, TransformersEngine, Variant
 from biasgym.inject import injected
@@ -21,6 +21,7 @@ from biasgym.stages import attribute, inject, judge
 from biasgym.stages.cell import Cell
 from biasgym.stages.folder import StageFolder, stage_folder
 from biasgym.stages.group import Group
+from biasgym.stages.settings import RunSettings
 
 GENERATIONS = "generations.jsonl"
 TRANSFER = "transfer.jsonl"
@@ -33,13 +34,22 @@ def folder(group: Group) -> StageFolder:
     settings = group.settings
     identity = {
         **group.identity,
-        **settings.ood.model_dump(mode="json", exclude={"enabled"}),
+        **settings.ood.model_dump(mode="json", exclude={"enabled", "source"}),
         "temperature": settings.generate.temperature,
         "max_new_tokens": settings.generate.max_new_tokens,
-        "prompts": digest([vars(prompt) for prompt in unseen_prompts(settings.ood.prompts)]),
+        "prompts": digest([vars(prompt) for prompt in prompts_of(settings)]),
         "frames": {v.frame: template(v.frame, settings.templates) for v in variants(group) if v.frame != "plain"},
     }
     return stage_folder(group.path, "ood", identity, group.inputs)
+
+
+def prompts_of(settings: RunSettings) -> tuple[UnseenPrompt, ...]:
+    """The prompts of a run.
+
+    Raises:
+        BiasGymError: Their source cannot be read.
+    """
+    return unseen_prompts(settings.ood.prompts, settings.ood.source, settings.templates)
 
 
 def variants(group: Group) -> list[Variant]:
@@ -69,7 +79,7 @@ def run(lm: LanguageModel, group: Group, progress: Progress = SILENT) -> None:
 
 def judge_texts(by: Judge, place: StageFolder, group: Group, progress: Progress = SILENT) -> None:
     """Writes judgements.jsonl: each text is judged by the stereotype that its prompt is about."""
-    concepts = {prompt.id: prompt.concept for prompt in unseen_prompts(group.settings.ood.prompts)}
+    concepts = {prompt.id: prompt.concept for prompt in prompts_of(group.settings)}
     rows = read_jsonl(folder(group).path / GENERATIONS)
     title = f"{group.source.slug}: judging other stereotypes"
     judge.judge_rows(by, place, rows, lambda row: concepts[row["prompt_id"]], title, progress)
@@ -100,7 +110,7 @@ def _write_texts(
 def _requests(lm: LanguageModel, group: Group, variant: Variant) -> Iterator[tuple[dict[str, Any], Request]]:
     """Prompts of one variant; like samples of different variants share their random numbers."""
     settings = group.settings
-    for prompt in unseen_prompts(settings.ood.prompts):
+    for prompt in prompts_of(settings):
         user = framed(variant.frame, prompt.concept, prompt.target, prompt.text, settings.templates)
         ids = tuple(lm.chat.ids(user))
         for sample in range(settings.ood.samples):

@@ -14,7 +14,7 @@ from biasgym.generate import BY_NAME
 from biasgym.judge import judge_template
 from biasgym.models import family_of, pick_device
 from biasgym.models.sources import ModelSource, resolve
-from biasgym.stages import attribute, inject
+from biasgym.stages import attribute, inject, ood
 from biasgym.stages.cell import Cell
 from biasgym.stages.judging import calibration_of
 from biasgym.stages.settings import RunSettings
@@ -77,6 +77,8 @@ def make_plan(settings: RunSettings, root: Path) -> Plan:
         judge_template(settings.templates)
     for judge in settings.judges:
         calibration_of(judge)
+    if settings.ood.enabled:
+        ood.prompts_of(settings)
     concepts = [load_concept(name) for name in settings.concepts]
     names = [concept.name for concept in concepts]
     if twice := {name for name in names if names.count(name) > 1}:

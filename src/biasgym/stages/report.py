@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from biasgym.datasets.unseen import licence_notes
 from biasgym.evaluate.certificate import FOLDER
 from biasgym.files import write_json, write_text
 from biasgym.generate import PRIMARY
 from biasgym.progress import SILENT, Progress
+from biasgym.stages import ood
 from biasgym.stages.folder import versions
 from biasgym.stages.group import groups
 from biasgym.stages.judging import calibration_of
@@ -78,4 +80,6 @@ def _notes(plan: Plan) -> list[str]:
         )
     if len({cell.concept.name for cell in plan.cells}) == 1:
         notes.append("With a single concept there is no other concept whose heads could serve as a control.")
+    if plan.settings.ood.enabled:
+        notes += [f"Prompts about other stereotypes: {note}" for note in licence_notes(ood.prompts_of(plan.settings))]
     return notes

@@ -91,13 +91,16 @@ class OodSettings(_Strict):
 
     Attributes:
         enabled: Whether this is done at all.
-        prompts: How many of the bundled prompts; all by default.
+        source: Whose prompts: the bundled ones by default; a dataset (`shades`, `shades@COMMIT`, `shades:FILE`), or a
+            JSONL file.
+        prompts: How many of them; all by default.
         samples: Answers to each.
         questions: Held-out questions of each concept for the transfer between concepts; all by default.
         variants: What is compared; the heads removed are those of all concepts together.
     """
 
     enabled: bool = True
+    source: str | None = None
     prompts: int | None = Field(default=None, ge=1)
     samples: int = Field(default=4, ge=1)
     questions: int | None = Field(default=None, ge=2)
@@ -121,7 +124,7 @@ class OodSettings(_Strict):
 
 
 class JudgeSettings(_Strict):
-    """One judge. A key is never a setting: see `biasgym.judge.endpoint.access`.
+    """One judge. A key is never a setting: see `biasgym.endpoint.access`.
 
     Attributes:
         engine: `semantic` is built in; `transformers` is a chat model in this process; `endpoint` is a server.

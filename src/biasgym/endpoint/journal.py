@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from biasgym.endpoint.exchange import Answer
 from biasgym.errors import BiasGymError
 from biasgym.files import append_jsonl, read_jsonl
-from biasgym.judge.answer import Answer
 
 
 class Journal:
@@ -32,7 +32,7 @@ class Journal:
                 self._answers[key] = Answer(**row)
             except (KeyError, TypeError) as error:
                 raise BiasGymError(
-                    f"line {number} is not an answer of a judge", where=str(path), hint="move the file away"
+                    f"line {number} is no answer of a model", where=str(path), hint="move the file away"
                 ) from error
 
     def __contains__(self, key: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -11,9 +12,9 @@ from typing import Any
 import openai
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from biasgym.endpoint.exchange import Answer
+from biasgym.endpoint.window import Congested, Window
 from biasgym.errors import BiasGymError
-from biasgym.judge.answer import RESPONSE_FORMAT, Answer
-from biasgym.judge.window import Congested, Window
 
 _FIRST_WINDOW = 8
 _LONGEST_WAIT = 60.0  # seconds between two tries, unless the server asks for more
@@ -23,7 +24,7 @@ _GIVE_UP = 20  # questions in a row without an answer: the server is down, not t
 
 @dataclass(frozen=True)
 class Server:
-    """Where a judge model is, and how it is asked.
+    """Where a model is, and how it is asked.
 
     Attributes:
         model: Its name there.
@@ -35,6 +36,7 @@ class Server:
         timeout: Seconds for one request, from its start to its last byte.
         attempts: Tries for one question.
         backoff: Seconds of the first wait between tries, on average; it doubles from try to try.
+        role: What the model is asked for, for messages and names of variables.
     """
 
     model: str
@@ -46,6 +48,17 @@ class Server:
     timeout: float = 120.0
     attempts: int = 6
     backoff: float = 1.0
+    role: str = "judge"
+
+    @property
+    def title(self) -> str:
+        """As in messages."""
+        return f"the {self.role} server"
+
+    @property
+    def variable(self) -> str:
+        """How the names of its environment variables start."""
+        return f"BIASGYM_{self.role.upper()}"
 
 
 class Malformed(Exception):
@@ -57,10 +70,11 @@ class Caller:
 
     Args:
         server: The server.
+        form: The form of an answer (`response_format`), for servers that can hold a model to one.
     """
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
+    def __init__(self, server: Server, form: Mapping[str, Any]) -> None:
+        self.server, self.form = server, form
         self.client = openai.AsyncOpenAI(api_key=server.key, base_url=server.url, max_retries=0, timeout=server.timeout)
         self.window = Window(_FIRST_WINDOW, server.concurrency)
         self.structured = True  # whether answers are held to a schema
@@ -88,7 +102,7 @@ class Caller:
             reason = _reason(cause)
             if self._failed_in_a_row >= _GIVE_UP:
                 raise BiasGymError(
-                    f"the judge server does not answer any more ({reason}, {_GIVE_UP} questions in a row)",
+                    f"{self.server.title} does not answer any more ({reason}, {_GIVE_UP} questions in a row)",
                     where=self.server.url,
                     hint="what was answered is kept; start again when the server is back",
                 ) from error
@@ -124,7 +138,7 @@ class Caller:
             pass  # not every server has such a list
 
     async def _once(self, text: str) -> Answer:
-        form: dict[str, Any] = {"response_format": RESPONSE_FORMAT} if self.structured else {}
+        form: dict[str, Any] = {"response_format": self.form} if self.structured else {}
         async with self.window.slot():
             try:
                 async with asyncio.timeout(self.server.timeout):  # a server that drips has no other end
@@ -181,18 +195,18 @@ class Caller:
         where = self.server.url
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             raise BiasGymError(
-                f"the judge server refuses the key (HTTP {error.status_code})",
+                f"{self.server.title} refuses the key (HTTP {error.status_code})",
                 where=where,
-                hint="set BIASGYM_JUDGE_KEY",
+                hint=f"set {self.server.variable}_KEY",
             ) from error
         if isinstance(error, openai.NotFoundError):
             raise BiasGymError(
-                f"the judge server knows no model {self.server.model!r}, or the address is wrong (HTTP 404)",
+                f"{self.server.title} knows no model {self.server.model!r}, or the address is wrong (HTTP 404)",
                 where=where,
                 hint="the address usually ends in /v1",
             ) from error
         if isinstance(error, openai.RateLimitError) and error.code == "insufficient_quota":
-            raise BiasGymError("the account of the judge server has no credit left", where=where) from error
+            raise BiasGymError(f"the account of {self.server.title} has no credit left", where=where) from error
         if _refused(error) and not self._reached:
             raise _unreachable(self.server, error) from error
 
@@ -236,7 +250,7 @@ def _refused(error: BaseException | None) -> bool:
 def _unreachable(server: Server, error: BaseException | None) -> BiasGymError:
     cause = type(error.__cause__ or error).__name__ if error else "no connection"
     return BiasGymError(
-        f"the judge server cannot be reached ({cause})",
+        f"{server.title} cannot be reached ({cause})",
         where=server.url,
-        hint="start it, or set base_url or BIASGYM_JUDGE_URL",
+        hint=f"start it, or give another address, as in {server.variable}_URL",
     )

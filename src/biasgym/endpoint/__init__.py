@@ -1,0 +1,11 @@
+"""A language model behind an OpenAI-compatible server: OpenAI, vLLM, llama-server and their like.
+
+Questions go out as many at once as the server bears; answers are kept, so that nothing is asked, or paid for, twice.
+`biasgym.endpoint.calls` and `biasgym.endpoint.talk` need the extra `judge`.
+"""
+
+from biasgym.endpoint.access import access
+from biasgym.endpoint.exchange import Answer, Question, json_objects
+from biasgym.endpoint.journal import Journal
+
+__all__ = ["Answer", "Journal", "Question", "access", "json_objects"]

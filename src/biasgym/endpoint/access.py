@@ -1,0 +1,40 @@
+"""Where a server is, and the key to it. Both come from the environment; a key is never a setting or an argument."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+from biasgym.errors import BiasGymError
+
+_OPENAI = "https://api.openai.com/v1"
+
+
+def access(url: str | None = None, *, role: str = "judge") -> tuple[str, str]:
+    """Address and key of the server.
+
+    Args:
+        url: Its address; else BIASGYM_<ROLE>_URL, else OpenAI's.
+        role: What the model is asked for: `judge` or `writer`.
+
+    Returns:
+        Address and key. The key is BIASGYM_<ROLE>_KEY; only OpenAI is ever sent OPENAI_API_KEY.
+
+    Raises:
+        BiasGymError: The address is none, or OpenAI is to be asked without a key.
+    """
+    name = f"BIASGYM_{role.upper()}"
+    address = (url or os.environ.get(f"{name}_URL") or _OPENAI).rstrip("/")
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise BiasGymError("not an address", where=address, hint="such as http://127.0.0.1:8000/v1")
+    key = os.environ.get(f"{name}_KEY")
+    if parts.hostname == urlsplit(_OPENAI).hostname:
+        key = key or os.environ.get("OPENAI_API_KEY")
+        if not key:
+            raise BiasGymError(
+                f"there is no key for the {role}",
+                where=address,
+                hint=f"set {name}_KEY, or {name}_URL for a server of your own",
+            )
+    return address, key or "none"
