@@ -1,0 +1,80 @@
+"""Runs a compiled pipeline with kfp's local runners, in a process of its own, and compares what is in a store.
+
+python compiled.py PACKAGE PARAMETERS.json FOLDER [DOCKER.json]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+
+def compile_evaluate(folder: Path, lock: Path | None = None) -> Path:
+    """Compiles the pipeline with the images of a lock file."""
+    package = folder / "evaluate.yaml"
+    code = (
+        "import sys; from kfp.compiler import Compiler; from pipelines.evaluate import evaluate; "
+        "Compiler().compile(evaluate, sys.argv[1])"
+    )
+    chosen = {} if lock is None else {"BIASGYM_IMAGES_LOCK": str(lock)}
+    subprocess.run([sys.executable, "-c", code, str(package)], check=True, env=_environment(chosen), cwd=ROOT)
+    return package
+
+
+def run_compiled(
+    package: Path,
+    parameters: Mapping[str, Any],
+    folder: Path,
+    environment: Mapping[str, str],
+    docker: Mapping[str, Any] | None = None,
+) -> str:
+    """Runs a compiled pipeline to its end.
+
+    Args:
+        package: The compiled file.
+        parameters: Of the pipeline.
+        folder: Where artifacts go.
+        environment: What the steps need to know.
+        docker: Arguments for containers; without them, steps are processes.
+
+    Returns:
+        What the steps said.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "parameters.json").write_text(json.dumps(parameters))
+    arguments = [str(package), str(folder / "parameters.json"), str(folder / "artifacts")]
+    if docker is not None:
+        (folder / "docker.json").write_text(json.dumps(docker))
+        arguments.append(str(folder / "docker.json"))
+    command = [sys.executable, str(Path(__file__)), *arguments]
+    done = subprocess.run(command, env=_environment(environment), cwd=folder, capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said[-6000:]
+    return said
+
+
+def _environment(more: Mapping[str, str]) -> dict[str, str]:
+    paths = [str(ROOT / "src"), str(ROOT)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore", **more}
+
+
+def _main(package: str, parameters: str, artifacts: str, docker: str | None = None) -> None:
+    from kfp import components, local
+
+    if docker is None:
+        runner = local.SubprocessRunner(use_venv=False)
+    else:
+        runner = local.DockerRunner(**json.loads(Path(docker).read_text()))
+    local.init(runner, pipeline_root=artifacts)
+    components.load_component_from_file(package)(**json.loads(Path(parameters).read_text()))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
