@@ -26,7 +26,7 @@ from biasgym.endpoint import Answer
 from biasgym.models.sentences import embed
 from conftest import Command, Desk, Said, assert_refused
 from faulty_server import FaultyServer
-from judge_server import KEY, available, llama_server
+from judge_server import KEY, llama_server
 
 LATE = load_concept("always_late")
 BARE: dict[str, Any] = LATE.model_dump(mode="json", exclude_unset=True, exclude={"paragraphs", "questions", "prompts"})
@@ -293,12 +293,12 @@ def test_the_diversity_report_is_what_it_says() -> None:
 
 
 @pytest.mark.recipe
+@pytest.mark.llama_server
 @pytest.mark.parametrize("what", ["paragraphs", "questions"])
 def test_a_real_server_is_held_to_the_form(
     what: Any, bare: str, desk: Desk, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """llama-server with SmolLM2: poor texts, but of the form, because the server knows the schema."""
-    assert available(), "this test needs root on a Debian with apt, see tests/judge_server.py"
     monkeypatch.setenv("BIASGYM_WRITER_KEY", KEY)
     out = desk.folder / "new.yaml"
     with llama_server() as url:

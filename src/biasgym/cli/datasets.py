@@ -41,10 +41,12 @@ def show(
     from collections import Counter
     from dataclasses import asdict
 
+    from biasgym.cli.shared import quiet
     from biasgym.datasets import spread
     from biasgym.datasets.adapters import load_items, terms_of
     from biasgym.files import write_jsonl
 
+    quiet()
     terms = terms_of(name)
     items = load_items(name, file, hub=hub, revision=revision, language=language)
     table = Table("id", "kind", "target", "text")
