@@ -41,7 +41,7 @@ DATASETS = {
             hub="LanguageShades/BiasShades",
             licence="CC-BY-4.0, training prohibited",
             intended_use="evaluation",
-            note="gated: whoever downloads it agrees to assess stereotypes with it and to train nothing on it",
+            note="whoever downloads it agrees to assess stereotypes with it and to train nothing on it",
             pattern=r"(?i:bias[-_ ]?shades|language[-_ ]?shades)|\bSHADES\b|^shades$",
         ),
         Terms(

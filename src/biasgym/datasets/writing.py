@@ -32,6 +32,9 @@ _KEYS: dict[What, tuple[str, ...]] = {
     "paragraphs": ("text", "medium", "topic", "style", "implicitness", "justification"),
     "questions": ("question", "stem"),
 }
+# some servers match a pattern against the words, others against the JSON that holds them: without quotes and backslashes
+# the two are the same
+_CHARACTER = r'[^{}"\\\n]'
 _LISTED = {"medium": "media", "topic": "topics", "style": "styles"}
 _OTHER_PLACEHOLDER = re.compile(r"[{\[<(]{1,2}\s*target\s*[}\])>]{1,2}", re.IGNORECASE)
 _GAP = re.compile(r"[\s_.…:,]+$")
@@ -120,25 +123,24 @@ def _variety() -> dict[str, Any]:
 def _fields(what: What) -> dict[str, Any]:
     """JSON schemas of an item's parts."""
     if what == "questions":
-        return {"question": _around_target(80, 80), "stem": _around_target(80, 60, end="[a-z]")}
+        return {"question": _around_target(80, "3,80"), "stem": _around_target(80, "3,60", end="[a-z]")}
     variety = _variety()
     listed = {key: {"type": "string", "enum": variety[name]} for key, name in _LISTED.items()}
     return {
-        "text": _around_target(120, 700),
+        "text": _around_target(120, "60,600"),
         **listed,
         "implicitness": {"type": "integer", "enum": list(variety["implicitness"])},
-        "justification": {"type": "string"},
+        "justification": {"type": "string", "pattern": rf"^{_CHARACTER}{{3,300}}$"},
     }
 
 
-def _around_target(before: int, after: int, end: str = "") -> dict[str, str]:
-    """A string that holds the placeholder, with at most so many characters around it; without a limit small models never
-    come to it, or to an end."""
-    # some servers match a pattern against the words, others against the JSON that holds them: without quotes and
-    # backslashes the two are the same
-    character = r'[^{}"\\\n]'
-    rest = rf"({character}|\{{target\}}){{0,{after}}}"
-    return {"type": "string", "pattern": rf"^{character}{{0,{before}}}\{{target\}}{rest}{end}$"}
+def _around_target(before: int, after: str, end: str = "") -> dict[str, str]:
+    """A string that holds the placeholder, with so many characters before and after it.
+
+    Without a limit small models never come to it, or to an end.
+    """
+    rest = rf"({_CHARACTER}|\{{target\}}){{{after}}}"
+    return {"type": "string", "pattern": rf"^{_CHARACTER}{{0,{before}}}\{{target\}}{rest}{end}$"}
 
 
 def _drawn(chance: random.Random, values: list[str], count: int) -> list[str]:

@@ -220,7 +220,7 @@ def _answer(reply: Any) -> Answer:
     content, usage = getattr(message, "content", None), getattr(reply, "usage", None)
     finish = getattr(choices[0], "finish_reason", None)
     return Answer(
-        text=content if isinstance(content, str) else "",
+        text=content.encode(errors="replace").decode() if isinstance(content, str) else "",  # no half characters
         cut=finish == "length",
         refusal=bool(getattr(message, "refusal", None)) or finish == "content_filter",
         tokens_in=getattr(usage, "prompt_tokens", None) or 0,

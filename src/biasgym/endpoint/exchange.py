@@ -45,11 +45,15 @@ class Answer:
 
 
 def json_objects(text: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a text, outermost ones, in order; whatever stands around them is passed over."""
+    """The JSON objects of a text, outermost ones, in order; whatever stands around them is passed over.
+
+    Halves of characters, which JSON can write and no file can hold, become question marks.
+    """
     place = text.find("{")
     while place >= 0:
         try:
             value, end = _DECODER.raw_decode(text, place)
+            value = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
         except (ValueError, RecursionError):
             end = place + 1
         else:
