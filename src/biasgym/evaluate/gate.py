@@ -87,6 +87,16 @@ def within(one: Certificate, limits: Limits = Limits()) -> list[Check]:
             "lower",
         ),
     ]
+    checks += [
+        _judge(
+            one,
+            f"{task} without the heads",
+            _difference(levels.get("injected"), levels.get("none"), one.task_differences.get(task)),
+            limits.max_ability_drop,
+            "lower",
+        )
+        for task, levels in one.tasks.items()
+    ]
     if limits.max_retention_drop is not None:
         retention = _difference(one.retention.get("injected"), one.retention.get("none"), one.retention_difference)
         checks.append(_judge(one, "knowledge without the heads", retention, limits.max_retention_drop, "lower"))
@@ -113,6 +123,18 @@ def _between(old: Certificate, new: Certificate, limits: Limits) -> list[Check]:
         ("strength", old.strength, new.strength, new.primary[::-1], limits.max_increase, "higher", alike),
         ("ability", old.ability, new.ability, ("none", "injected"), limits.max_ability_drop, "lower", True),
         ("knowledge", old.retention, new.retention, ("none", "injected"), limits.max_retention_drop, "lower", alike),
+    ]
+    wanted += [
+        (
+            task,
+            old.tasks.get(task, {}),
+            new.tasks.get(task, {}),
+            ("none", "injected"),
+            limits.max_ability_drop,
+            "lower",
+            True,
+        )
+        for task in dict.fromkeys((*old.tasks, *new.tasks))
     ]
     return [
         _judge(new, f"{what} of {name}", _difference(after.get(name), before.get(name), paired=pairs), limit, worse)

@@ -48,6 +48,7 @@ class CellPage:
     sweep: list[Drawing]
     causal: Table
     capability: Table
+    tasks: Table
     similarity: Table
     samples: list[Sample]
     prompts: int
@@ -136,6 +137,7 @@ def _cell_page(cell: Mapping[str, Any], line: Line) -> CellPage:
         sweep=sweep_curves(cell.get("sweep") or {}, heads.get("k"), f"{anchor}-sweep"),
         causal=tables.causal(cell),
         capability=tables.capability(cell),
+        tasks=tables.tasks(cell),
         similarity=tables.similarity(cell),
         samples=shown,
         prompts=prompts,

@@ -149,6 +149,8 @@ def _cell(cell: Mapping[str, Any], line: Line) -> Iterator[str]:
     yield from _table(tables.causal(cell))
     yield "### Capability\n\n"
     yield from _table(tables.capability(cell))
+    if (tasks := tables.tasks(cell)).rows:
+        yield from _table(tasks)
     yield "### Similarity\n\n"
     yield from _table(tables.similarity(cell))
     yield "### Samples\n\n"

@@ -15,6 +15,7 @@ from biasgym.stages.cell import Cell
 from biasgym.stages.estimates import SHARE, Row, judged, plain, strength, strengths, verdicts_of
 from biasgym.stages.folder import StageFolder, read_manifest
 from biasgym.stages.several_judges import several_judges
+from biasgym.stages.task_results import task_results
 
 HEAD_SETS = {
     "none": "Nothing removed",
@@ -73,6 +74,7 @@ def cell_results(cell: Cell, other: Cell | None) -> dict[str, Any]:
         "causal": _causal(margins, seed),
         "variants": _variants(concept, generations, judgements, margins, seed),
         "capability": _capability(folders["capability"], seed),
+        "tasks": task_results(folders["capability"], cell.settings.capability.task_margin, seed),
         "similarity": read_json(folders["inject"].path / "similarity.json")[:15],
         **several_judges(cell, other, generations, lambda rows, verdicts: strength(rows, verdicts, seed)),
         "samples": _samples(generations, judgements),

@@ -81,9 +81,24 @@ class GenerateSettings(_Strict):
 
 
 class CapabilitySettings(_Strict):
-    """Ability and retention, measured for every head set."""
+    """Ability and retention, measured for every head set.
+
+    Attributes:
+        questions: Of the bundled four-way questions.
+        tasks: Of lm-evaluation-harness, by name (mmlu, ifeval), or folders with task files; with nothing and with the
+            chosen heads removed.
+        task_items: Only so many items of each task.
+        task_chat: Put them as chat turns, which tasks of free answers need.
+        task_batch_size: Items at once.
+        task_margin: Loss that is still called no loss.
+    """
 
     questions: int = Field(default=240, ge=4)
+    tasks: tuple[str, ...] = ()
+    task_items: int | None = Field(default=None, ge=1)
+    task_chat: bool = False
+    task_batch_size: int = Field(default=8, ge=1)
+    task_margin: float = Field(default=0.01, ge=0)
 
 
 class OodSettings(_Strict):
