@@ -49,7 +49,13 @@ class InjectSettings(_Strict):
 
 
 class ScopeSettings(_Strict):
-    """Attribution and the choice of heads."""
+    """Attribution and the choice of heads.
+
+    Attributes:
+        judged_ks: On demand: also judge answers to development prompts with so many heads removed, for the report.
+        judged_prompts: How many prompts for that.
+        judged_samples: How many answers to each.
+    """
 
     norm: Literal["final", "none"] = "final"
     neutral: Literal["random", "closest"] = "random"
@@ -59,10 +65,15 @@ class ScopeSettings(_Strict):
     ability_tolerance: float = Field(default=0.1, ge=0)
     ability_questions: int = Field(default=48, ge=4)
     random_draws: int = Field(default=5, ge=1)
+    judged_ks: tuple[int, ...] | None = None
+    judged_prompts: int = Field(default=18, ge=2)
+    judged_samples: int = Field(default=1, ge=1)
 
-    @field_validator("ks")
+    @field_validator("ks", "judged_ks")
     @classmethod
-    def _positive(cls, ks: tuple[int, ...]) -> tuple[int, ...]:
+    def _positive(cls, ks: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if ks is None:
+            return None
         if not ks or min(ks) < 1:
             raise ValueError("must list at least one number of heads, each 1 or more")
         return tuple(sorted(set(ks)))
