@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from biasgym.files import read_json, read_jsonl
@@ -37,6 +36,6 @@ def choices(points: list[dict[str, Any]], tolerance: float) -> dict[str, Any]:
     knee: Selection = choose_k(known, tolerance=tolerance)
     return {
         "paper": saturation([point.k for point in known], [point.margin for point in known]),
-        "knee": {key: value for key, value in asdict(knee).items() if key != "floor"},
+        "knee": {"k": knee.k, "reason": knee.reason.replace("margin", "strength")},
         "floor": knee.floor,
     }
