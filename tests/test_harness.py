@@ -85,7 +85,7 @@ def test_a_run_with_tasks(desk: Desk, folder: Path) -> None:
     assert row["difference"]["mean"] == pytest.approx(row["after"]["mean"] - row["before"]["mean"])
     assert row["verdict"] in ("not inferior", "inferior", "not shown")
     assert cell["certificate"]["task_differences"]["tiny_late"]["mean"] == row["difference"]["mean"]
-    assert "tiny_late without the heads" in [check["name"] for check in cell["certificate"]["checks"]]
+    assert "tiny_late, heads removed" in [check["name"] for check in cell["certificate"]["checks"]]
     for name in ("report.html", "report.md"):
         assert "lm-evaluation-harness" in (desk.out / name).read_text(encoding="utf-8")
     old = task_identity([str(folder)])
