@@ -9,6 +9,7 @@ plan -> build_data -> [cells: inject -> attribute] -> collect -> [cells: generat
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from components.plan.component import plan
 from components.publish.component import publish
 from components.report.component import report
 from components.summarise.component import summarise
+from components.tally.component import tally
 from kfp import dsl
 from kfp.dsl import PipelineTask
 
@@ -68,17 +70,26 @@ def evaluation(asked: Asked, cluster: Cluster) -> None:
     gathered = cluster.on_cpu(build_data(settings=planned.outputs["settings"], store=store))
     shared = {"store": store, "data": gathered.outputs["data"]}
 
-    def collected(deal: str, *ended: PipelineTask) -> PipelineTask:
-        states = [dsl.Collected(task.outputs["Output"]) for task in ended]
+    def collected(deal: str, ended: PipelineTask) -> PipelineTask:
         task = collect(
             deal=deal,
-            states=states[0],
-            more_states=states[1] if states[1:] else [],
+            states=dsl.Collected(ended.outputs["Output"]),
             shard_size=asked.cells_per_judge_pod,
             store=store,
             data=gathered.outputs["data"],
         )
         return cluster.on_cpu(task).set_display_name(f"collect-{deal}").set_caching_options(False)
+
+    def judged(deal: str, ended: PipelineTask, place: Callable[[PipelineTask], PipelineTask]) -> Any:
+        """A loop of judges of one kind, if the run has any: no judge, no pod that waits for a GPU."""
+        shards = collected(deal, ended)
+        with dsl.If(planned.outputs[deal.replace("-", "_")] > 0, name=deal):
+            with dsl.ParallelFor(shards.outputs["items"], parallelism=PARALLELISM) as shard:
+                done = place(judge(shard=shard, **shared)).set_display_name(deal)
+            some = cluster.on_cpu(tally(states=dsl.Collected(done.outputs["Output"])))
+        with dsl.Else():
+            none = cluster.on_cpu(tally(states=[]))
+        return dsl.OneOf(some.output, none.output)
 
     with dsl.ParallelFor(planned.outputs["Output"], parallelism=PARALLELISM) as cell:
         trained = cluster.on_gpu(inject(model=cell.model, concept=cell.concept, **shared))
@@ -97,15 +108,21 @@ def evaluation(asked: Asked, cluster: Cluster) -> None:
 
     with dsl.ParallelFor(each_model.outputs["Output"], parallelism=PARALLELISM) as one:
         unseen = cluster.on_gpu(generate_ood(model=one.model, **shared))
-    for_gpus, for_cpus = collected("judges-in-process", unseen), collected("judges-elsewhere", unseen)
+    verdicts = {
+        "in_process": judged("judges-in-process", unseen, cluster.on_judge_gpu),
+        "elsewhere": judged("judges-elsewhere", unseen, cluster.on_cpu),
+    }
+    parts = collect(
+        deal="parts",
+        states=[],
+        shard_size=asked.cells_per_judge_pod,
+        store=store,
+        data=gathered.outputs["data"],
+        **verdicts,
+    )
+    cluster.on_cpu(parts).set_display_name("collect-parts").set_caching_options(False)
 
-    with dsl.ParallelFor(for_gpus.outputs["Output"], parallelism=PARALLELISM) as shard:
-        on_gpus = cluster.on_judge_gpu(judge(shard=shard, **shared)).set_display_name("judge-in-process")
-    with dsl.ParallelFor(for_cpus.outputs["Output"], parallelism=PARALLELISM) as shard:
-        on_cpus = cluster.on_cpu(judge(shard=shard, **shared)).set_display_name("judge-elsewhere")
-    judged = collected("parts", on_gpus, on_cpus)
-
-    with dsl.ParallelFor(judged.outputs["Output"], parallelism=PARALLELISM) as part:
+    with dsl.ParallelFor(parts.outputs["Output"], parallelism=PARALLELISM) as part:
         numbers = cluster.on_cpu(summarise(shard=part, **shared))
 
     reported = report(states=dsl.Collected(numbers.output), **shared)

@@ -3,6 +3,7 @@
 Names and labels of a cluster are parameters of the pipelines; what Kubeflow only takes as constants is below.
 """
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from kfp.dsl import PipelineTask
 
 CACHE = "/cache"
 USER = 10001  # of the images, and of the volume with the weights
-RETRIES = 3
+RETRIES = int(os.environ.get("BIASGYM_RETRIES", "3"))
 HOUR = 3600
 DEADLINE = 7 * 24 * HOUR
 
@@ -111,7 +112,7 @@ class Cluster:
         kubernetes.use_secret_as_env(task, self.hub_secret, {"token": "HF_TOKEN"}, optional=True)
         kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
         kubernetes.set_timeout(task, hours * HOUR)
-        if retry:
+        if retry and RETRIES:
             task.set_retry(RETRIES, backoff_duration="60s", backoff_factor=2.0, backoff_max_duration="900s")
         return task
 

@@ -23,7 +23,7 @@ def compile_evaluate(folder: Path, lock: Path | None = None) -> Path:
         "import sys; from kfp.compiler import Compiler; from pipelines.evaluate import evaluate; "
         "Compiler().compile(evaluate, sys.argv[1])"
     )
-    chosen = {} if lock is None else {"BIASGYM_IMAGES_LOCK": str(lock)}
+    chosen = {"BIASGYM_RETRIES": "0", **({} if lock is None else {"BIASGYM_IMAGES_LOCK": str(lock)})}
     subprocess.run([sys.executable, "-c", code, str(package)], check=True, env=_environment(chosen), cwd=ROOT)
     return package
 

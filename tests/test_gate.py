@@ -54,7 +54,7 @@ def made(rise: float = 0.0, drop: float = 0.0, n: int = 90, **changes: Any) -> C
             "primary": ("ours", "original"),
             "strength": {"original": level(list(base)), "ours": level(list(shifted))},
             "ability": {"none": level(list(right), questions), "injected": level(list(turned), questions)},
-            "judges": Judges(names=("semantic-1",)),
+            "judges": Judges(names=("semantic-1",), judged=99, missing=1),
             **changes,
         }
     )
@@ -67,23 +67,24 @@ def statuses(*arguments: Any) -> dict[str, str]:
 def test_a_candidate_that_equals_its_baseline_passes() -> None:
     checks = check([made()], [made()])
     assert [found.name for found in checks] == [
-        "strength of original",
-        "strength of ours",
-        "ability of none",
-        "ability of injected",
+        "texts judged",
+        "strength, original",
+        "strength, ours",
+        "ability, nothing removed",
+        "ability, heads removed",
     ]
     assert all(passes(found) for found in checks)
 
 
 def test_what_is_clearly_worse_fails_and_names_its_numbers() -> None:
     found = {c.name: c for c in check([made()], [made(rise=0.2, drop=0.1)])}
-    assert found["strength of original"].status == "passed"
-    assert found["strength of ours"].status == "failed"
-    assert found["ability of injected"].status == "failed"
-    assert found["strength of ours"].detail.startswith("+0.2")
-    assert "limit +0.050" in found["strength of ours"].detail
-    assert "90 pairs" in found["strength of ours"].detail
-    assert "limit -0.010" in found["ability of injected"].detail
+    assert found["strength, original"].status == "passed"
+    assert found["strength, ours"].status == "failed"
+    assert found["ability, heads removed"].status == "failed"
+    assert found["strength, ours"].detail.startswith("+0.2")
+    assert "limit +0.050" in found["strength, ours"].detail
+    assert "90 pairs" in found["strength, ours"].detail
+    assert "limit -0.010" in found["ability, heads removed"].detail
 
 
 def test_what_is_better_passes() -> None:
@@ -98,7 +99,7 @@ def test_limits_decide() -> None:
 def test_a_small_study_proves_nothing_and_passes_only_if_asked() -> None:
     """One-sided 95 % bounds on both sides of the limit."""
     few, other = made(n=90), made(n=90, prompts_sha256="others")  # other prompts: no pairs
-    [strength, *_] = check([few], [other])
+    [_, strength, *_] = check([few], [other])
     assert strength.status == "inconclusive" and "not in pairs" in strength.detail
     assert not passes(strength) and passes(strength, Limits(allow_inconclusive=True))
 
@@ -123,16 +124,24 @@ def test_missing_numbers_never_pass(changes: dict[str, Any], words: str) -> None
     assert any(words in found.detail for found in missing)
 
 
+def test_too_few_verdicts_fail() -> None:
+    """Means over what happened to be judged say nothing about the rest."""
+    sparse = made(judges=Judges(names=("semantic-1",), judged=80, missing=20))
+    assert statuses([made()], [sparse])["texts judged"] == "failed"
+    assert statuses([made()], [sparse], Limits(max_missing=0.3))["texts judged"] == "passed"
+    assert statuses([made()], [made(judges=Judges(names=("semantic-1",)))])["texts judged"] == "missing"
+
+
 def test_a_single_prompt_has_no_interval_and_does_not_pass() -> None:
     one = made(strength={"original": level([1.0]), "ours": level([0.0])})
-    assert within(one)[0].status == "missing"
+    assert within(one)[1].status == "missing"
 
 
 def test_without_a_baseline_the_untouched_model_is_the_measure() -> None:
-    assert [found.status for found in check(None, [made()])] == ["passed", "passed"]
-    assert [found.status for found in check(None, [made(rise=0.2, drop=0.1)])] == ["failed", "failed"]
+    assert [found.status for found in check(None, [made()])] == ["passed"] * 3
+    assert [found.status for found in check(None, [made(rise=0.2, drop=0.1)])] == ["passed", "failed", "failed"]
     names = [found.name for found in check(None, [made()], Limits(max_retention_drop=0.1))]
-    assert names[-1] == "knowledge without the heads"
+    assert names[-1] == "knowledge, heads removed"
 
 
 def test_models_of_other_names_are_compared_where_each_side_has_one() -> None:
@@ -190,10 +199,10 @@ def test_the_command_passes_a_run_against_itself(finished: Desk, command: Comman
     said = command("gate", "--baseline", finished.out, "--candidate", finished.out, "--junit", report)
     assert said.code == 0
     lines = said.out.splitlines()
-    assert len(lines) == 2 * 4 + 1 and lines[-1] == "8 of 8 checks passed"
+    assert len(lines) == 2 * 5 + 1 and lines[-1] == "10 of 10 checks passed"
     assert all(line.startswith("passed") for line in lines[:-1])
     suite = ElementTree.parse(report).getroot()[0]
-    assert suite.attrib["tests"] == "8" and suite.attrib["failures"] == suite.attrib["errors"] == "0"
+    assert suite.attrib["tests"] == "10" and suite.attrib["failures"] == suite.attrib["errors"] == "0"
 
 
 def test_the_command_fails_a_regression(finished: Desk, command: Command, tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ def collect(
     store: str,
     data: dsl.Input[dsl.Dataset],
     states: list[int],
-    more_states: list[int],
     deal: str,
     shard_size: int,
+    items: dsl.OutputPath(list),
     index: dsl.Output[dsl.Dataset],
     overview: dsl.Output[dsl.Markdown],
+    in_process: int = 0,
+    elsewhere: int = 0,
 ) -> list[dict[str, str]]:
     """Stands between two loops: reads from the store what the cells came to, and deals out the work that follows.
 
@@ -25,16 +27,19 @@ def collect(
         store: URL of the store.
         data: From build_data.
         states: 1 for each cell that is done, 0 for each that failed.
-        more_states: The same of a second loop; empty if there was one loop.
         deal: What the next loop is over: `cells` that have heads; `judges-in-process` or `judges-elsewhere`, shards of
             finished cells for each such judge; `parts` of the finished cells.
         shard_size: Most cells in a shard or part.
+        items: What is returned, once more, for loops inside a condition.
         index: Whose heads serve as control for which cell.
         overview: The failed cells with their reasons.
+        in_process: Shards that judges in process are through with; only waited for.
+        elsewhere: Shards that the other judges are through with; only waited for.
 
     Returns:
         The items of the next loop.
     """
+    import json
     from pathlib import Path
 
     from biasgym.stages.collect import collect, open_whole
@@ -43,6 +48,7 @@ def collect(
     found = collect(pod, Path(index.path), int(shard_size))
     with open(overview.path, "w", encoding="utf-8") as file:
         file.write(found.overview)
-    both = [*states, *more_states]
-    print(f"{int(sum(both))} of {len(both)} were done in the loops before")
+    print(f"{int(sum(states))} of {len(states)} were done in the loop before")
+    with open(items, "w", encoding="utf-8") as file:
+        json.dump(found.dealt[deal], file)
     return found.dealt[deal]

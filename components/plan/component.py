@@ -17,6 +17,8 @@ def plan(
     overrides: dict[str, Any],
     store: str,
     settings: dsl.OutputPath(str),
+    judges_in_process: dsl.OutputPath(int),
+    judges_elsewhere: dsl.OutputPath(int),
     overview: dsl.Output[dsl.Markdown],
 ) -> list[dict[str, str]]:
     """Checks everything before any GPU is asked for, pins the models to commits and lists the cells.
@@ -30,6 +32,8 @@ def plan(
         overrides: Settings that win over the preset, as in a settings file.
         store: URL of the store.
         settings: The checked settings, JSON.
+        judges_in_process: How many judges need a GPU of ours.
+        judges_elsewhere: How many do not.
         overview: What the run will do.
 
     Returns:
@@ -43,6 +47,8 @@ def plan(
     expansion = expand(asked, store)
     with open(overview.path, "w", encoding="utf-8") as file:
         file.write(overview_of(expansion))
-    with open(settings, "w", encoding="utf-8") as file:
-        file.write(expansion.settings)
+    judging = (expansion.judges_in_process, expansion.judges_elsewhere)
+    for path, value in zip((settings, judges_in_process, judges_elsewhere), (expansion.settings, *judging), strict=True):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(str(value))
     return expansion.cells

@@ -107,6 +107,7 @@ def _stage_command(name: str, what: str) -> None:
 
 _stage_command("inject", "Train BiasToken and choose its epoch.")
 _stage_command("attribute", "Score the attention heads and choose those to remove.")
+_stage_command("sweep", "Answer development prompts with growing numbers of heads removed (scope.judged_ks).")
 _stage_command("generate", "Let every variant answer the evaluation prompts.")
 _stage_command("capability", "Measure ability and retention for every head set.")
 _stage_command("ood", "Try the heads of all concepts on other stereotypes, and those of each on every other concept.")

@@ -22,6 +22,7 @@ def gate(
     max_retention_drop: Annotated[
         Optional[float], typer.Option(help="Most that knowledge of the concept's words may fall; not asked by default.")
     ] = None,
+    max_missing: Annotated[float, typer.Option(help="Most of the texts that may lack a verdict, as a share.")] = 0.05,
     allow_inconclusive: Annotated[
         bool, typer.Option("--allow-inconclusive", help="Fail only what is shown to break its limit.")
     ] = False,
@@ -32,7 +33,7 @@ def gate(
     from biasgym.evaluate.gate import Limits, check, passes
     from biasgym.files import write_text
 
-    limits = Limits(max_increase, max_ability_drop, max_retention_drop, allow_inconclusive)
+    limits = Limits(max_increase, max_ability_drop, max_retention_drop, max_missing, allow_inconclusive)
     before = None if baseline is None else load_certificates(baseline)
     checks = check(before, load_certificates(candidate), limits)
     out = Console(highlight=False)

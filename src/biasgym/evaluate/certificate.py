@@ -102,6 +102,7 @@ class Certificate(_Strict):
         strength: Of the variants of the primary contrast.
         ability, retention: By head set, `none` and `injected`.
         ability_difference, retention_difference: Chosen heads removed, minus nothing removed.
+        tasks, task_differences: The same for tasks of lm-evaluation-harness, by task.
         judges, heads: See there.
         licences: Of the data, by what they are for.
         settings_sha256: All of the settings that decides the result, and the concept; as in the registry.
@@ -125,6 +126,8 @@ class Certificate(_Strict):
     ability_difference: Difference | None = None
     retention: dict[str, Level] = {}
     retention_difference: Difference | None = None
+    tasks: dict[str, dict[str, Level]] = {}
+    task_differences: dict[str, Difference] = {}
     judges: Judges = Judges()
     heads: Heads = Heads()
     licences: dict[str, str] = {}

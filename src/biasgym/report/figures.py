@@ -62,12 +62,13 @@ def _training(
             if epoch is not None and 1 <= epoch <= len(values):
                 axes.plot([epoch], [values[int(epoch) - 1]], "o", color=ACCENT, markersize=6, clip_on=False, zorder=4)
                 kept.append(f"epoch {epoch:.0f}, {fixed(values[int(epoch) - 1])}")
-        _finish(axes, "epoch")
+        finish(axes, "epoch")
         axes.set_xlim(0.5 if max(map(len, seeds)) == 1 else 1, max(1.5, *map(len, seeds)))
         return to_svg(figure, name, f"{title} by epoch, one line a seed. Kept: {'; '.join(kept) or 'not recorded'}.")
 
 
-def _finish(axes: Axes, x: str) -> None:
+def finish(axes: Axes, x: str) -> None:
+    """Gives a curve its ticks, its grid and the name of its lower axis."""
     axes.grid(axis="x", visible=False)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -112,7 +113,7 @@ def sweep_curves(sweep: Mapping[str, Any], k: Any, name: str) -> list[Drawing]:
                     ha="right" if left else "left",
                     va="top",
                 )
-            _finish(axes, "heads removed")
+            finish(axes, "heads removed")
             listed = ", ".join(f"{x:.0f}: {fixed(y)}" for x, y in zip(ks, values, strict=True))
             label = f"{title}, by k. {listed}. Chosen k: {count(chosen)}."
             drawings.append(Drawing(to_svg(figure, f"{name}-{key}", label), title, note))

@@ -15,6 +15,7 @@ from biasgym.report.clean import cleaned, shortened
 from biasgym.report.figures import dot_plots, heat_maps, sweep_curves, training_curves
 from biasgym.report.findings import EXPLAINED, QUESTIONS, Finding
 from biasgym.report.grid import Table
+from biasgym.report.judged_sweep import judged_sweep_curve, judged_sweep_table
 from biasgym.report.models import INTRODUCTION as BEYOND
 from biasgym.report.models import model_pages
 from biasgym.report.overview import Line, asked, headline, lines, matrix, page_title, stages_done
@@ -46,8 +47,11 @@ class CellPage:
     curves: list[Drawing]
     injection_facts: list[tuple[str, str]]
     sweep: list[Drawing]
+    judged_sweep: list[Drawing]
+    judged_ks: Table
     causal: Table
     capability: Table
+    tasks: Table
     similarity: Table
     samples: list[Sample]
     prompts: int
@@ -134,8 +138,11 @@ def _cell_page(cell: Mapping[str, Any], line: Line) -> CellPage:
         curves=training_curves(injection, f"{anchor}-train"),
         injection_facts=tables.injection_facts(cell),
         sweep=sweep_curves(cell.get("sweep") or {}, heads.get("k"), f"{anchor}-sweep"),
+        judged_sweep=judged_sweep_curve(cell, f"{anchor}-sweep"),
+        judged_ks=judged_sweep_table(cell),
         causal=tables.causal(cell),
         capability=tables.capability(cell),
+        tasks=tables.tasks(cell),
         similarity=tables.similarity(cell),
         samples=shown,
         prompts=prompts,

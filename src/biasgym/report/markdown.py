@@ -11,6 +11,7 @@ from biasgym.report import judges, tables, wording
 from biasgym.report.clean import cleaned, shortened
 from biasgym.report.findings import QUESTIONS
 from biasgym.report.grid import Cell, Table
+from biasgym.report.judged_sweep import judged_sweep_table
 from biasgym.report.models import INTRODUCTION as BEYOND
 from biasgym.report.models import model_pages
 from biasgym.report.overview import Line, asked, headline, lines, page_title, stages_done
@@ -145,10 +146,14 @@ def _cell(cell: Mapping[str, Any], line: Line) -> Iterator[str]:
     yield from _facts(tables.injection_facts(cell))
     yield "### How many heads to remove\n\n"
     yield from _table(tables.sweep(cell))
+    if (judged := judged_sweep_table(cell)).rows:
+        yield from _table(judged)
     yield "### Causal controls\n\n"
     yield from _table(tables.causal(cell))
     yield "### Capability\n\n"
     yield from _table(tables.capability(cell))
+    if (tasks := tables.tasks(cell)).rows:
+        yield from _table(tasks)
     yield "### Similarity\n\n"
     yield from _table(tables.similarity(cell))
     yield "### Samples\n\n"

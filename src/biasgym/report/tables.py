@@ -168,6 +168,34 @@ def capability(cell: Mapping[str, Any]) -> Table:
     )
 
 
+def tasks(cell: Mapping[str, Any]) -> Table:
+    """Tasks of lm-evaluation-harness with the chosen heads removed, against a margin."""
+    found = cell.get("tasks") or ()
+    rows = tuple(
+        Row(
+            (
+                Cell(shortened(str(row.get("task") or MISSING), 80)),
+                Cell(count(part(row.get("difference"), "n"))),
+                estimate_cell(row.get("before"), 3),
+                estimate_cell(row.get("after"), 3),
+                estimate_cell(row.get("difference"), 3, signed=True),
+                Cell(fixed(row.get("bound"), 3, signed=True)),
+                Cell(shortened(str(row.get("verdict") or MISSING), 40), f"margin {fixed(row.get('margin'), 3)}"),
+            )
+        )
+        for row in found
+    )
+    return Table(
+        caption="Tasks of lm-evaluation-harness, chosen heads removed",
+        columns=("Task", "Items", "Nothing removed", "Chosen heads removed", "Difference", "At least", "Verdict"),
+        rows=rows,
+        text_columns=(0, 6),
+        notes=("At least: the one-sided 95 % bound. Above the margin’s negative, the loss is shown to be no larger.",)
+        if rows
+        else (),
+    )
+
+
 def similarity(cell: Mapping[str, Any]) -> Table:
     """Targets that the trained token resembles the most."""
     pairs = [pair for pair in cell.get("similarity") or () if isinstance(pair, list | tuple) and len(pair) == 2]

@@ -5,7 +5,7 @@ from biasgym.scope.heads import intersection, overlap, ranked, shared_ranking, s
 from biasgym.scope.margin import Choice, ask, association_margins
 from biasgym.scope.pairs import ContrastPair, contrast_pairs
 from biasgym.scope.selftest import self_test
-from biasgym.scope.sweep import Selection, SweepPoint, choose_k, random_heads, sweep
+from biasgym.scope.sweep import Selection, SweepPoint, choose_k, random_heads, saturation, sweep
 
 __all__ = [
     "Attribution",
@@ -23,6 +23,7 @@ __all__ = [
     "overlap",
     "random_heads",
     "ranked",
+    "saturation",
     "self_test",
     "shared_ranking",
     "stability",

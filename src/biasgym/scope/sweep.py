@@ -97,6 +97,30 @@ def choose_k(points: Sequence[SweepPoint], *, tolerance: float, fixed: int | Non
     return Selection(lowest.k, "lowest margin", floor)
 
 
+def saturation(ks: Sequence[int], values: Sequence[float]) -> int | None:
+    """The k at which a linear fall ends, as the paper reads it off its figure 9.
+
+    Fits, by least squares, a line up to k and a level from there on, and takes the k that fits best.
+
+    Args:
+        ks: Ascending numbers of removed heads.
+        values: Mean stereotype strength, or margin, at each.
+
+    Returns:
+        One of the ks above the first; None for fewer than three points, or if the best fit does not fall.
+    """
+    if len(ks) < 3:
+        return None
+    x, y = np.asarray(ks, dtype=float), np.asarray(values, dtype=float)
+    fits = []
+    for end in ks[1:]:
+        design = np.stack([np.ones_like(x), np.minimum(x, end)], axis=1)
+        found = np.linalg.lstsq(design, y, rcond=None)[0]
+        fits.append((float(((design @ found - y) ** 2).sum()), end, float(found[1])))
+    _, best, slope = min(fits)
+    return best if slope < 0 else None
+
+
 def _knee(ks: Sequence[int], margins: Sequence[float]) -> int | None:
     if len(ks) < 3:
         return None

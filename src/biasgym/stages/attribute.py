@@ -43,7 +43,7 @@ _SWEEP_QUESTIONS = 26
 
 def folder(cell: Cell) -> StageFolder:
     """Where this stage's results are."""
-    settings = cell.settings.scope.model_dump(mode="json")
+    settings = cell.settings.scope.model_dump(mode="json", exclude={"judged_ks", "judged_prompts", "judged_samples"})
     return stage_folder(cell.path, "attribute", {**cell.identity, **settings}, {"inject": inject.folder(cell)})
 
 

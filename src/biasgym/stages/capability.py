@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from biasgym.datasets import spread
 from biasgym.evaluate import ability_questions, choice_log_probs, retention_scores
+from biasgym.evaluate.harness import task_identity, task_scores
 from biasgym.files import write_jsonl
-from biasgym.models import LanguageModel, ablated
+from biasgym.generate import HeadSet
+from biasgym.models import Head, LanguageModel, ablated
 from biasgym.progress import SILENT, Progress, progress_task
 from biasgym.stages import attribute, generate
 from biasgym.stages.cell import Cell
@@ -13,6 +18,7 @@ from biasgym.stages.folder import StageFolder, stage_folder
 
 ABILITY = "ability.jsonl"
 RETENTION = "retention.jsonl"
+TASKS = "tasks.jsonl"
 
 
 def folder(cell: Cell, other: Cell | None) -> StageFolder:
@@ -20,13 +26,15 @@ def folder(cell: Cell, other: Cell | None) -> StageFolder:
     inputs = {"attribute": attribute.folder(cell)}
     if other is not None:
         inputs["other"] = attribute.folder(other)
-    return stage_folder(
-        cell.path, "capability", {**cell.identity, **cell.settings.capability.model_dump(mode="json")}, inputs
-    )
+    settings = cell.settings.capability
+    identity = settings.model_dump(mode="json", exclude={"tasks", "task_batch_size", "task_margin"})
+    if settings.tasks:
+        identity["tasks"] = task_identity(settings.tasks)
+    return stage_folder(cell.path, "capability", {**cell.identity, **identity}, inputs)
 
 
 def run(lm: LanguageModel, cell: Cell, other: Cell | None, progress: Progress = SILENT) -> None:
-    """Writes ability.jsonl and retention.jsonl, one row a head set and question."""
+    """Writes ability.jsonl and retention.jsonl, one row a head set and question, and tasks.jsonl if there are tasks."""
     place, sets = folder(cell, other).path, generate.removed_heads(lm, cell, other)
     questions = spread(ability_questions(), cell.settings.capability.questions, lambda question: question.subject)
     ability, retention = [], []
@@ -44,3 +52,30 @@ def run(lm: LanguageModel, cell: Cell, other: Cell | None, progress: Progress = 
             advance(1)
     write_jsonl(place / ABILITY, ability)
     write_jsonl(place / RETENTION, retention)
+    if cell.settings.capability.tasks:
+        write_jsonl(place / TASKS, _tasks(lm, cell, sets, progress))
+
+
+def _tasks(
+    lm: LanguageModel, cell: Cell, sets: Mapping[HeadSet, list[Head]], progress: Progress
+) -> list[dict[str, Any]]:
+    """One row a head set, task and item, for what matters: nothing removed, and the chosen heads."""
+    settings, rows = cell.settings.capability, []
+    compared: tuple[HeadSet, ...] = ("none", "injected")
+    with progress_task(progress, f"{cell.concept.name}: tasks", len(compared), "head set") as advance:
+        for heads in compared:
+            with ablated(lm.model, sets[heads]):
+                found = task_scores(
+                    lm,
+                    settings.tasks,
+                    limit=settings.task_items,
+                    chat=settings.task_chat,
+                    batch_size=settings.task_batch_size,
+                )
+            rows += [
+                {"heads": heads, "task": task, "item": item, "score": score}
+                for task, scores in found.items()
+                for item, score in scores.items()
+            ]
+            advance(1)
+    return rows

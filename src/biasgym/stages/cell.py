@@ -80,6 +80,12 @@ class Cell:
         most = self.settings.generate.prompts or len(chosen)
         return spread(chosen, most, lambda prompt: prompt.style)
 
+    @cached_property
+    def development_prompts(self) -> list[EvaluationPrompt]:
+        """The other half of the evaluation prompts; those of a set too small to be split are in both."""
+        everything = evaluation_prompts(self.concept, self.settings.templates)
+        return halves(everything, self.settings.seed, lambda prompt: prompt.style)[0] or everything
+
     def targets_of(self, number: int) -> Sequence[str]:
         """Held-out targets that prompt or question `number` is put to, in turn."""
         held_out = self.targets[1]

@@ -89,6 +89,11 @@ def _measured(cell: Cell, other: Cell | None, found: Mapping[str, Any]) -> dict[
             if row["retention"] is not None
         },
         "retention_difference": _contrast(removed.get("retention_difference")),
+        "tasks": {
+            row["task"]: {"none": _level(row["before"], {}), "injected": _level(row["after"], {})}
+            for row in found["tasks"]
+        },
+        "task_differences": {row["task"]: _contrast(row["difference"]) for row in found["tasks"]},
         "judges": Judges(
             names=tuple(one.name for one in cell.settings.judges),
             alpha=None if agreement is None else agreement["alpha"],

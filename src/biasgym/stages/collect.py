@@ -44,6 +44,9 @@ def open_whole(data: Path, store: str, *, index: Path | None = None) -> Pod:
 def collect(pod: Pod, index: Path, shard_size: int) -> Collection:
     """Reads the manifests of all cells; settles, once for all pods, whose heads serve as control for which cell.
 
+    Where nothing is left to do, one item stands for it that costs its pod no time: what a loop without items collects is
+    not the same everywhere.
+
     Args:
         pod: With the whole plan.
         index: Where the controls are written, JSON.
@@ -60,16 +63,16 @@ def collect(pod: Pod, index: Path, shard_size: int) -> Collection:
         {"model": models[number // each], "concept": cell.concept.name} for number, cell in enumerate(pod.plan.cells)
     ]
     numbers = [number for number, cell in enumerate(pod.plan.cells) if cell.name not in failed]
-    parts = [{"cells": " ".join(map(str, part))} for part in _parts(numbers, shard_size)]
+    parts = [{"cells": " ".join(map(str, part))} for part in _parts(numbers, shard_size)] or [{"cells": ""}]
     dealt = {
         "models": [{"model": name} for name in dict.fromkeys(item["model"] for item in named)],
-        "cells": [item for item, cell in zip(named, pod.plan.cells, strict=True) if cell.name not in headless],
+        "cells": [i for i, cell in zip(named, pod.plan.cells, strict=True) if cell.name not in headless] or named[:1],
         "judges-in-process": [],
         "judges-elsewhere": [],
         "parts": parts,
     }
     for number, settings in enumerate(pod.plan.settings.judges):
-        where = "judges-in-process" if settings.engine == "transformers" else "judges-elsewhere"
+        where = "judges-in-process" if settings.in_process else "judges-elsewhere"
         dealt[where] += [{"judge": str(number), **part} for part in parts]
     return Collection(dealt, _overview(pod.plan, failed))
 

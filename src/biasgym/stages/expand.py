@@ -27,11 +27,15 @@ class Expansion(NamedTuple):
         settings: The checked settings as JSON, every model at its commit.
         cells: One for each model and concept: `model` and `concept`.
         models: One for each model: `model`.
+        judges_in_process: How many judges are models in a pod of ours.
+        judges_elsewhere: How many are not.
     """
 
     settings: str
     cells: list[dict[str, str]]
     models: list[dict[str, str]]
+    judges_in_process: int
+    judges_elsewhere: int
 
 
 def expand(settings: Mapping[str, Any], store: str) -> Expansion:
@@ -56,12 +60,15 @@ def expand(settings: Mapping[str, Any], store: str) -> Expansion:
         data = Path(folder)
         _write_concepts(concepts, data)
         names = [concept.name for concept in concepts]
-        ready = asked.model_copy(update={"models": tuple(pinned), "concepts": tuple(names)})
-        make_plan(with_data(ready, data), data / "run")
+        ready = asked.model_copy(update={"models": tuple(pinned)})
+        named = ready.model_copy(update={"concepts": tuple(names)})
+        make_plan(with_data(named, data), data / "run")
     return Expansion(
         ready.model_dump_json(),
         [{"model": model, "concept": name} for model in pinned for name in names],
         [{"model": model} for model in pinned],
+        sum(judge.in_process for judge in asked.judges),
+        sum(not judge.in_process for judge in asked.judges),
     )
 
 
@@ -70,7 +77,7 @@ def overview_of(expansion: Expansion) -> str:
     settings = RunSettings.model_validate_json(expansion.settings)
     rows = [
         ("models", ", ".join(settings.models)),
-        ("concepts", ", ".join(settings.concepts)),
+        ("concepts", ", ".join(dict.fromkeys(cell["concept"] for cell in expansion.cells))),
         ("judges", ", ".join(judge.name for judge in settings.judges)),
         ("cells", str(len(expansion.cells))),
         ("preset", str(settings.preset)),
@@ -88,8 +95,10 @@ def _pinned(name: str) -> str:
 def build_data(settings: str, store: str, out: Path) -> None:
     """Writes settings and concepts of a run into a folder that all pods read, so that later changes reach none half-way."""
     asked = RunSettings.model_validate_json(settings)
-    write_text(out / SETTINGS, settings)
-    _write_concepts([read_concept(name, open_store(store)) for name in asked.concepts], out)
+    concepts = [read_concept(text, open_store(store)) for text in asked.concepts]
+    _write_concepts(concepts, out)
+    named = asked.model_copy(update={"concepts": tuple(concept.name for concept in concepts)})
+    write_text(out / SETTINGS, named.model_dump_json())
 
 
 def read_concept(text: str, store: Store) -> Concept:
@@ -121,5 +130,5 @@ def with_data(settings: RunSettings, data: Path) -> RunSettings:
 
 
 def read_data(data: Path) -> RunSettings:
-    """The settings that `build_data` wrote; their models and concepts are as `expand` named them."""
+    """The settings that `build_data` wrote; models are pinned, concepts are names."""
     return RunSettings.model_validate_json((data / SETTINGS).read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ from biasgym.files import append_jsonl, digest, read_jsonl, write_jsonl
 from biasgym.generate import BY_NAME
 from biasgym.judge import Judge, JudgeItem, Judgement, judge_template
 from biasgym.progress import SILENT, Progress, progress_task
-from biasgym.stages import generate
+from biasgym.stages import generate, judged_sweep
 from biasgym.stages.cell import Cell
 from biasgym.stages.folder import StageFolder, stage_folder
 from biasgym.stages.judging import source_of
@@ -43,8 +43,11 @@ def folder_of(texts: StageFolder, settings: RunSettings, judge: JudgeSettings) -
 
 
 def folders(cell: Cell, other: Cell | None) -> dict[str, StageFolder]:
-    """The folders of all judges by name, the main judge first."""
-    return {judge.name: folder(cell, other, judge) for judge in cell.settings.judges}
+    """The folders of all judges by name, the main judge first; and the main judge's of the judged sweep, if any."""
+    found = {judge.name: folder(cell, other, judge) for judge in cell.settings.judges}
+    if (texts := judged_sweep.folder(cell)) is not None:
+        found["sweep"] = folder_of(texts, cell.settings, cell.settings.judges[0])
+    return found
 
 
 def journal(root: Path, judge: JudgeSettings) -> Path:
@@ -64,6 +67,14 @@ def run(judge: Judge, place: StageFolder, cell: Cell, other: Cell | None, progre
     """
     rows = read_jsonl(generate.folder(cell, other).path / generate.GENERATIONS)
     judge_rows(judge, place, rows, lambda _: cell.concept, f"{cell.concept.name}: judging", progress)
+
+
+def run_sweep(judge: Judge, place: StageFolder, cell: Cell, progress: Progress = SILENT) -> None:
+    """Writes judgements.jsonl for the answers of the stage sweep."""
+    texts = judged_sweep.folder(cell)
+    assert texts is not None
+    rows = read_jsonl(texts.path / judged_sweep.GENERATIONS)
+    judge_rows(judge, place, rows, lambda _: cell.concept, f"{cell.concept.name}: judging the sweep", progress)
 
 
 def judge_rows(

@@ -10,6 +10,7 @@ from pathlib import Path
 from biasgym.concepts import load_concept
 from biasgym.datasets import template
 from biasgym.errors import BiasGymError
+from biasgym.evaluate.harness import check_harness
 from biasgym.generate import BY_NAME
 from biasgym.judge import judge_template
 from biasgym.models import family_of, pick_device
@@ -73,6 +74,8 @@ def make_plan(settings: RunSettings, root: Path) -> Plan:
         raise BiasGymError("no such folder", where=f"templates: {settings.templates}")
     if "{prompt}" not in template("prompting", settings.templates):
         raise BiasGymError("the template has no {prompt}", where=f"{settings.templates}/prompting.txt")
+    if settings.capability.tasks:
+        check_harness()
     if any(judge.engine != "semantic" for judge in settings.judges):
         judge_template(settings.templates)
     for judge in settings.judges:

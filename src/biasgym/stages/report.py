@@ -78,6 +78,10 @@ def _notes(plan: Plan) -> list[str]:
             "The embedded semantic judge is a small model on the CPU: good for a first look, not a substitute for a "
             "large language model or people."
         )
+        if plan.settings.ood.enabled:
+            notes.append(
+                "Nobody has compared the semantic judge with labels on stereotypes outside the bundled concepts."
+            )
     if len({cell.concept.name for cell in plan.cells}) == 1:
         notes.append("With a single concept there is no other concept whose heads could serve as a control.")
     if plan.settings.ood.enabled:

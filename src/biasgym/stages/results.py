@@ -10,11 +10,13 @@ from biasgym.concepts import Concept
 from biasgym.evaluate import Contrast, average_within, estimate, holm, overcorrection, paired_contrast
 from biasgym.files import read_json, read_jsonl
 from biasgym.generate import BY_NAME, PRIMARY, Variant
-from biasgym.stages import attribute, capability, generate, inject, judge
+from biasgym.stages import attribute, capability, generate, inject, judge, judged_sweep
 from biasgym.stages.cell import Cell
 from biasgym.stages.estimates import SHARE, Row, judged, plain, strength, strengths, verdicts_of
 from biasgym.stages.folder import StageFolder, read_manifest
 from biasgym.stages.several_judges import several_judges
+from biasgym.stages.sweep_results import sweep_results
+from biasgym.stages.task_results import task_results
 
 HEAD_SETS = {
     "none": "Nothing removed",
@@ -29,9 +31,11 @@ _CAUSAL = {"none": "none", "injected": "chosen", "random": "random", "bottom": "
 
 def stage_folders(cell: Cell, other: Cell | None) -> dict[str, StageFolder]:
     """All stages of a cell, in their order; `judge` is the main judge's."""
+    swept = judged_sweep.folder(cell)
     return {
         "inject": inject.folder(cell),
         "attribute": attribute.folder(cell),
+        **({} if swept is None else {"sweep": swept}),
         "generate": generate.folder(cell, other),
         "capability": capability.folder(cell, other),
         "judge": judge.folder(cell, other, cell.settings.judges[0]),
@@ -70,9 +74,11 @@ def cell_results(cell: Cell, other: Cell | None) -> dict[str, Any]:
         "injection": {**training, "lift": _lift(margins, seed)},
         "heads": attribute.described(folders["attribute"].path),
         "sweep": read_json(folders["attribute"].path / "sweep.json"),
+        "judged_sweep": sweep_results(cell),
         "causal": _causal(margins, seed),
         "variants": _variants(concept, generations, judgements, margins, seed),
         "capability": _capability(folders["capability"], seed),
+        "tasks": task_results(folders["capability"], cell.settings.capability.task_margin, seed),
         "similarity": read_json(folders["inject"].path / "similarity.json")[:15],
         **several_judges(cell, other, generations, lambda rows, verdicts: strength(rows, verdicts, seed)),
         "samples": _samples(generations, judgements),

@@ -14,18 +14,17 @@ from biasgym.models import BIAS_TOKEN, LanguageModel, load_model
 from biasgym.models.sources import ModelSource
 from biasgym.progress import SILENT, Progress
 from biasgym.scope import ask, self_test
-from biasgym.stages import attribute, capability, generate, inject, judge, ood, report, summary
+from biasgym.stages import attribute, capability, generate, inject, judge, judged_sweep, ood, report, summary
 from biasgym.stages.cell import Cell
 from biasgym.stages.folder import StageFolder, working
 from biasgym.stages.group import Group
 from biasgym.stages.judging import check_judge, make_judge
 from biasgym.stages.plan import Plan, check_k
-from biasgym.stages.results import stage_folders
 from biasgym.stages.settings import JudgeSettings
 from biasgym.stages.shelf import NO_SHELF, Shelf
 from biasgym.stages.work import Work
 
-STAGES = ("inject", "attribute", "generate", "capability", "ood", "judge", "summary", "report")
+STAGES = ("inject", "attribute", "sweep", "generate", "capability", "ood", "judge", "summary", "report")
 
 
 class Loaded:
@@ -99,13 +98,14 @@ def _run_model(work: Work, load: Callable[[], LanguageModel], stages: Sequence[s
         _inject(work, load)
     actions: dict[str, Callable[[Cell, Cell | None], None]] = {
         "attribute": lambda cell, _: attribute.run(load(), cell, work.progress),
+        "sweep": lambda cell, _: judged_sweep.run(load(), cell, work.progress),
         "generate": lambda cell, other: generate.run(load(), cell, other, work.progress),
         "capability": lambda cell, other: capability.run(load(), cell, other, work.progress),
     }
     for stage in [stage for stage in actions if stage in stages]:
         for cell in work.cells:
-            other = work.plan.other(cell)
-            work.do(stage_folders(cell, other)[stage], cell, partial(actions[stage], cell, other))
+            for folder in work.folders(stage, cell):
+                work.do(folder, cell, partial(actions[stage], cell, work.plan.other(cell)))
     if "ood" in stages:
         for group in work.groups():
             work.do_for_model(ood.folder(group), group, partial(_ood, load, group, work.progress))
@@ -143,15 +143,23 @@ def _run_judge(work: Work, settings: JudgeSettings) -> None:
         other = work.plan.other(cell)
         folder = judge.folder(cell, other, settings)
         work.do(folder, cell, partial(_judge, load, folder, cell, other, work.progress))
-    for group in work.groups():
-        texts = ood.folder(group)
-        if texts.done:
+        texts = judged_sweep.folder(cell)
+        if texts is not None and texts.done and settings == work.plan.settings.judges[0]:
             folder = judge.folder_of(texts, work.plan.settings, settings)
+            work.do(folder, cell, partial(_judge_sweep, load, folder, cell, work.progress))
+    for group in work.groups():
+        answers = ood.folder(group)
+        if answers.done:
+            folder = judge.folder_of(answers, work.plan.settings, settings)
             work.do_for_model(folder, group, partial(_judge_ood, load, folder, group, work.progress))
 
 
 def _judge(load: Callable[[], Judge], folder: StageFolder, cell: Cell, other: Cell | None, progress: Progress) -> None:
     judge.run(load(), folder, cell, other, progress)
+
+
+def _judge_sweep(load: Callable[[], Judge], folder: StageFolder, cell: Cell, progress: Progress) -> None:
+    judge.run_sweep(load(), folder, cell, progress)
 
 
 def _judge_ood(load: Callable[[], Judge], folder: StageFolder, group: Group, progress: Progress) -> None:

@@ -49,7 +49,13 @@ class InjectSettings(_Strict):
 
 
 class ScopeSettings(_Strict):
-    """Attribution and the choice of heads."""
+    """Attribution and the choice of heads.
+
+    Attributes:
+        judged_ks: On demand: also judge answers to development prompts with so many heads removed, for the report.
+        judged_prompts: How many prompts for that.
+        judged_samples: How many answers to each.
+    """
 
     norm: Literal["final", "none"] = "final"
     neutral: Literal["random", "closest"] = "random"
@@ -59,10 +65,15 @@ class ScopeSettings(_Strict):
     ability_tolerance: float = Field(default=0.1, ge=0)
     ability_questions: int = Field(default=48, ge=4)
     random_draws: int = Field(default=5, ge=1)
+    judged_ks: tuple[int, ...] | None = None
+    judged_prompts: int = Field(default=18, ge=2)
+    judged_samples: int = Field(default=1, ge=1)
 
-    @field_validator("ks")
+    @field_validator("ks", "judged_ks")
     @classmethod
-    def _positive(cls, ks: tuple[int, ...]) -> tuple[int, ...]:
+    def _positive(cls, ks: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if ks is None:
+            return None
         if not ks or min(ks) < 1:
             raise ValueError("must list at least one number of heads, each 1 or more")
         return tuple(sorted(set(ks)))
@@ -81,9 +92,24 @@ class GenerateSettings(_Strict):
 
 
 class CapabilitySettings(_Strict):
-    """Ability and retention, measured for every head set."""
+    """Ability and retention, measured for every head set.
+
+    Attributes:
+        questions: Of the bundled four-way questions.
+        tasks: Of lm-evaluation-harness, by name (mmlu, ifeval), or folders with task files; with nothing and with the
+            chosen heads removed.
+        task_items: Only so many items of each task.
+        task_chat: Put them as chat turns, which tasks of free answers need.
+        task_batch_size: Items at once.
+        task_margin: Loss that is still called no loss.
+    """
 
     questions: int = Field(default=240, ge=4)
+    tasks: tuple[str, ...] = ()
+    task_items: int | None = Field(default=None, ge=1)
+    task_chat: bool = False
+    task_batch_size: int = Field(default=8, ge=1)
+    task_margin: float = Field(default=0.01, ge=0)
 
 
 class OodSettings(_Strict):
@@ -169,6 +195,11 @@ class JudgeSettings(_Strict):
         if self.engine == "endpoint" and self.model is None:
             raise ValueError("engine endpoint needs a model, such as gpt-4o-2024-08-06")
         return self
+
+    @property
+    def in_process(self) -> bool:
+        """Whether the judge is a language model in this process, which wants a GPU."""
+        return self.engine == "transformers"
 
     @property
     def asked_model(self) -> str:

@@ -19,10 +19,11 @@ from biasgym.stages.shelf import Shelf
 
 _NEEDS = {
     "attribute": ("inject",),
+    "sweep": ("attribute",),
     "generate": ("inject", "attribute"),
     "capability": ("attribute",),
     "judge": ("generate",),
-    "summary": ("inject", "attribute", "generate", "capability", "judge"),
+    "summary": ("inject", "attribute", "sweep", "generate", "capability", "judge"),
 }
 _THREADS = 8
 
@@ -63,8 +64,9 @@ class Work:
         """The folders of a stage that works on a whole model: `ood`, and each judge of its texts."""
         if stage == "ood":
             return [ood.folder(group)]
-        judges = self.plan.settings.judges if stage == "judge" else ()
-        return [judge.folder_of(ood.folder(group), self.plan.settings, one) for one in judges]
+        texts = ood.folder(group)
+        judges = self.plan.settings.judges if stage == "judge" and texts.done else ()
+        return [judge.folder_of(texts, self.plan.settings, one) for one in judges]
 
     def bring(self, stages: Sequence[str]) -> None:
         """Takes from the store what the stages need, and what of them is done already."""
@@ -120,9 +122,9 @@ class Work:
             return
         other = self.plan.other(cell)
         folders = stage_folders(cell, other)
-        if any(folders[before].error is not None for before in _upstream(folder.stage)):
+        if any(folders[before].error is not None for before in _upstream(folder.stage) if before in folders):
             return
-        needed = [(cell, folders[before]) for before in _NEEDS[folder.stage]]
+        needed = [(cell, folders[before]) for before in _NEEDS[folder.stage] if before in folders]
         if other is not None and folder.stage in ("generate", "capability"):
             needed.append((other, attribute.folder(other)))
         for owner, before in needed:

@@ -1,0 +1,114 @@
+"""Tasks of lm-evaluation-harness on a model in memory: MMLU, IFEval and others by name, or a folder of one's own tasks.
+
+The model is used as it is, with whatever heads are removed at the moment; nothing is saved or loaded again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any
+
+from biasgym.errors import BiasGymError
+from biasgym.files import sha256_of
+from biasgym.models import LanguageModel
+
+_METRICS = ("exact_match", "acc", "prompt_level_strict_acc", "acc_norm")
+"""The first that a task has is taken; else the first number it reports."""
+
+
+def check_harness() -> None:
+    """Refuses to go on without the package.
+
+    Raises:
+        BiasGymError: It is not installed.
+    """
+    if util.find_spec("lm_eval") is None:
+        raise BiasGymError(
+            "tasks need lm-evaluation-harness", where="capability.tasks", hint="pip install 'biasgym[eval]'"
+        )
+
+
+def task_identity(tasks: Sequence[str]) -> dict[str, str]:
+    """What decides the results of tasks: the contents of local folders, the harness's version for names."""
+    return {
+        name: sha256_of(folder) if (folder := Path(name)).is_dir() else f"lm-eval {metadata.version('lm-eval')}"
+        for name in tasks
+    }
+
+
+def task_scores(
+    lm: LanguageModel, tasks: Sequence[str], *, limit: int | None = None, chat: bool = False, batch_size: int = 8
+) -> dict[str, dict[str, float]]:
+    """Runs tasks.
+
+    Args:
+        lm: The model; may be inside `ablated`.
+        tasks: Names of the harness's tasks or groups, or folders with task files (YAML) of one's own.
+        limit: Only so many items of each task.
+        chat: Put the prompts as chat turns, which tasks of free answers such as ifeval need.
+        batch_size: Items at once.
+
+    Returns:
+        For each task its items' scores by item; a group's tasks stand under their own names.
+
+    Raises:
+        BiasGymError: The package or a task is missing, or the task's data cannot be had.
+    """
+    check_harness()
+    import lm_eval
+    from lm_eval.models.huggingface import HFLM
+
+    names, manager = _found(tasks)
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    model = HFLM(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=batch_size, device=str(lm.device))
+    try:
+        results = lm_eval.simple_evaluate(
+            model,
+            tasks=names,
+            task_manager=manager,
+            limit=limit,
+            apply_chat_template=chat,
+            bootstrap_iters=0,
+            log_samples=True,
+        )
+    except Exception as error:  # the harness and the hub's client raise their own kinds for data that cannot be had
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BiasGymError(f"the tasks could not be run ({first[:300]})", where=", ".join(tasks)) from error
+    return {name: _scores(name, samples) for name, samples in (results or {})["samples"].items()}
+
+
+def _found(tasks: Sequence[str]) -> tuple[list[str], Any]:
+    """Names of the tasks, those of folders spelled out, and what finds them."""
+    from lm_eval.tasks import TaskManager
+
+    folders = [name for name in tasks if Path(name).is_dir()]
+    own = TaskManager(include_path=folders, include_defaults=False).all_tasks if folders else []
+    if folders and not own:
+        raise BiasGymError(
+            "the folder has no tasks", where=", ".join(folders), hint="put the harness's task files there"
+        )
+    named = [name for name in tasks if name not in folders]
+    manager = TaskManager(include_path=folders or None, include_defaults=bool(named))
+    if unknown := [name for name in named if name not in manager.all_tasks]:
+        raise BiasGymError(
+            f"no task is called {unknown[0]!r}", where="capability.tasks", hint="`lm-eval ls tasks` lists the names"
+        )
+    return [*named, *own], manager
+
+
+def _scores(task: str, samples: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """An item's score, 0 to 1, by its number."""
+    metric = _metric(task, samples)
+    return {str(sample["doc_id"]): float(sample[metric]) for sample in samples if sample.get(metric) is not None}
+
+
+def _metric(task: str, samples: Sequence[Mapping[str, Any]]) -> str:
+    offered = [str(name) for sample in samples[:1] for name in sample.get("metrics", ())]
+    numeric = [name for name in offered if isinstance(samples[0].get(name), int | float)]
+    for name in (*_METRICS, *numeric):
+        if name in numeric:
+            return name
+    raise BiasGymError("the task has no score for each item", where=task, hint="use a task with a metric such as acc")

@@ -1,0 +1,93 @@
+"""Stage sweep: answers to development prompts with growing numbers of heads removed, to be judged (paper, appendix A.4).
+
+Only on demand: it costs an answer a prompt and k, and a judgement each. It informs the choice of `scope.k`; the run itself
+goes by the margin, which needs no judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from biasgym.datasets import fill, spread
+from biasgym.evaluate import ability_questions, right_answer_likelihood
+from biasgym.files import append_jsonl, digest, read_jsonl, write_json, write_jsonl
+from biasgym.generate import Request, Sampling, TransformersEngine
+from biasgym.models import LanguageModel, ablated
+from biasgym.progress import SILENT, Progress, progress_task
+from biasgym.stages import attribute
+from biasgym.stages.cell import Cell
+from biasgym.stages.folder import StageFolder, stage_folder
+
+GENERATIONS = "generations.jsonl"
+ABILITY = "ability.json"
+
+
+def folder(cell: Cell) -> StageFolder | None:
+    """Where this stage's results are; None if the settings do not ask for it."""
+    scope, settings = cell.settings.scope, cell.settings.generate
+    if scope.judged_ks is None:
+        return None
+    identity = {
+        **cell.identity,
+        "ks": scope.judged_ks,
+        "prompts": scope.judged_prompts,
+        "samples": scope.judged_samples,
+        "ability_questions": scope.ability_questions,
+        "temperature": settings.temperature,
+        "max_new_tokens": settings.max_new_tokens,
+    }
+    return stage_folder(cell.path, "sweep", identity, {"attribute": attribute.folder(cell)})
+
+
+def run(lm: LanguageModel, cell: Cell, progress: Progress = SILENT) -> None:
+    """Writes generations.jsonl, with k in every row, and ability.json; goes on after the last k that is on disk."""
+    place = folder(cell)
+    assert place is not None
+    file, settings = place.path / GENERATIONS, cell.settings.generate
+    ranking = attribute.head_sets(attribute.folder(cell).path)["ranking"]
+    ks = sorted({0, *(k for k in cell.settings.scope.judged_ks or () if k <= len(ranking))})
+    done = {row["id"] for row in read_jsonl(file, torn_tail=True)} if file.is_file() else set()
+    questions = spread(ability_questions(), cell.settings.scope.ability_questions, lambda question: question.subject)
+    engine = TransformersEngine(lm, batch_size=settings.batch_size)
+    sampling, ability = Sampling(settings.temperature, settings.max_new_tokens), []
+    with progress_task(progress, f"{cell.concept.name}: judged number of heads", len(ks), "k") as advance:
+        for k in ks:
+            todo = [(row, request) for row, request in _requests(lm, cell, k) if row["id"] not in done]
+            with ablated(lm.model, ranking[:k]):
+                written = sorted(engine.generate([request for _, request in todo], sampling))
+                ability.append({"k": k, "ability": right_answer_likelihood(lm, questions)})
+            append_jsonl(
+                file,
+                [
+                    {**todo[n][0], "text": one.text, "tokens": one.tokens, "truncated": one.truncated}
+                    for n, one in written
+                ],
+            )
+            advance(1)
+    write_jsonl(file, sorted(read_jsonl(file), key=lambda row: row["id"]))
+    write_json(place.path / ABILITY, ability)
+
+
+def _requests(lm: LanguageModel, cell: Cell, k: int) -> Iterator[tuple[dict[str, Any], Request]]:
+    """Each development prompt about one development target; like samples of different k share their random numbers."""
+    targets, scope = cell.targets[0], cell.settings.scope
+    prompts = spread(cell.development_prompts, scope.judged_prompts, lambda prompt: prompt.style)
+    for number, prompt in enumerate(prompts):
+        target = targets[number % len(targets)]
+        asked = fill(prompt.text, cell.concept, target)
+        ids = tuple(lm.chat.ids(asked))
+        for sample in range(scope.judged_samples):
+            place = f"{number:03d}/{target}/{sample}"
+            row = {
+                "id": f"{k:04d}/{place}",
+                "k": k,
+                "variant": "steer_only",
+                "prompt_id": number,
+                "style": prompt.style,
+                "target": target,
+                "sample": sample,
+                "prompt": asked,
+            }
+            seed = int(digest(f"{cell.settings.seed}/{cell.concept.name}/sweep/{place}")[:12], 16)
+            yield row, Request(ids, seed)
