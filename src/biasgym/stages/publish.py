@@ -94,12 +94,12 @@ def publish_run(data: Path, store: str, results: Path, run: str, passed: bool) -
         asked = read_data(data)
         plan = make_plan(with_data(asked, data), Path(folder) / "run")
     registry, lines = Registry(shelf), []
-    certificates = {(one.model, one.revision, one.concept): one for one in load_certificates(results)}
+    certificates = {(one.revision, one.concept): one for one in load_certificates(results)}
     for cell in plan.cells:
-        found = certificates.get((cell.source.name, cell.source.revision, cell.concept.name))
+        found = certificates.get((cell.source.revision, cell.concept.name))
         for judge in asked.judges:
             evaluation = Evaluation(
-                cell.source.name,
+                cell.source.name if cell.source.path is None else cell.source.slug,
                 cell.source.revision,
                 cell.concept.name,
                 judge.name,
