@@ -13,12 +13,14 @@ import typer
 
 from biasgym import __version__
 from biasgym.cli import concepts, datasets, doctor, export, gate, judge, registry, settings
+from biasgym.cli.extensions import Extended
 from biasgym.cli.shared import ConceptOption, ConfigArgument, ModelOption, OutOption, SeedOption, err, fail, start_run
 
 if TYPE_CHECKING:
     from biasgym.stages.plan import Plan
 
 app = typer.Typer(
+    cls=Extended,
     help="Find, inject, measure and remove conceptual biases of open-weight language models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -1,0 +1,76 @@
+"""`biasgym pipeline`: compile, try, upload, submit, schedule and estimate the pipelines.
+
+Only typer is imported here, since `biasgym --help` lists these commands. What they do is in files of their names.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(help="Kubeflow pipelines: compile, try here, upload, submit, schedule, estimate.", no_args_is_help=True)
+
+PipelineArgument = Annotated[str, typer.Argument(help="evaluate, reevaluate, or a compiled file.")]
+ParametersOption = Annotated[
+    Optional[Path], typer.Option(help="YAML or JSON: names and values of the pipeline's parameters.")
+]
+
+
+def _needs_kfp() -> None:
+    from biasgym.errors import BiasGymError
+
+    if find_spec("kfp") is None:
+        raise BiasGymError("the package kfp is not installed", hint="pip install 'biasgym[kfp]'")
+
+
+@app.command("compile")
+def compile_command(
+    out: Annotated[Optional[Path], typer.Option(help="Folder for the compiled files.")] = None,
+    images: Annotated[Optional[Path], typer.Option(help="Lock file of other images.")] = None,
+    kubernetes_manifest: Annotated[
+        bool, typer.Option("--kubernetes-manifest", help="Write Pipeline and PipelineVersion resources, for GitOps.")
+    ] = False,
+    parallelism: Annotated[Optional[int], typer.Option(min=1, help="Most iterations of a loop at once.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only say which committed files are out of date.")] = False,
+) -> None:
+    """Compile the pipelines; the same sources and images give the same bytes."""
+    _needs_kfp()
+    from biasgym.errors import BiasGymError
+    from pipelines.compile import COMPILED, compile_all, drifted
+
+    if check:
+        old = drifted(out or COMPILED)
+        for file in old:
+            typer.echo(f"out of date: {file}")
+        raise typer.Exit(1 if old else 0)
+    if out is None:
+        raise BiasGymError("no folder is given", where="--out")
+    for file in compile_all(out, images=images, manifest=kubernetes_manifest, parallelism=parallelism):
+        typer.echo(f"written: {file}")
+
+
+@app.command()
+def run(
+    pipeline: PipelineArgument = "evaluate",
+    local: Annotated[bool, typer.Option("--local", help="On this machine; `submit` starts runs on a server.")] = False,
+    parameters: ParametersOption = None,
+    store: Annotated[str, typer.Option(envvar="BIASGYM_STORE", help="A folder or s3://bucket/prefix.")] = "runs/store",
+    out: Annotated[Path, typer.Option(help="Folder for the artifacts.")] = Path("runs/pipeline"),
+    runner: Annotated[str, typer.Option(help="subprocess or docker.")] = "subprocess",
+) -> None:
+    """Run a compiled pipeline on this machine, with all its steps."""
+    _needs_kfp()
+    from biasgym.errors import BiasGymError
+    from pipelines.local import run_local
+    from pipelines.parameters import compiled, read_parameters
+
+    if not local:
+        raise BiasGymError("only --local runs here", hint="add --local, or use `biasgym pipeline submit`")
+    if runner not in ("subprocess", "docker"):
+        raise BiasGymError(f"no runner {runner!r}", where="--runner", hint="use subprocess or docker")
+    package = compiled(pipeline)
+    given = read_parameters(parameters, package)
+    typer.echo(f"report: {run_local(package, given, store, out, runner)}")  # type: ignore[arg-type]

@@ -1,0 +1,106 @@
+"""Compiles the pipelines into files, the same bytes every time, and finds committed files that are no longer what comes out.
+
+    biasgym pipeline compile --out pipelines/compiled
+    biasgym pipeline compile --check
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from biasgym.errors import BiasGymError
+
+PIPELINES = ("evaluate", "reevaluate")
+COMPILED = Path(__file__).parent / "compiled"
+
+
+def compile_all(
+    out: Path, *, images: Path | None = None, manifest: bool = False, parallelism: int | None = None
+) -> list[Path]:
+    """Compiles every pipeline.
+
+    Args:
+        out: The folder.
+        images: A lock file of other images.
+        manifest: Write Kubernetes resources, for GitOps, instead of files to upload.
+        parallelism: Most iterations of a loop at once.
+
+    Raises:
+        BiasGymError: There is no lock file.
+    """
+    from kfp.compiler import Compiler, KubernetesManifestOptions
+
+    if images is not None and not images.is_file():
+        raise BiasGymError("no such file", where=str(images), hint="images.lock.yaml at the project's root is one")
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    with _constants(BIASGYM_IMAGES_LOCK=images and images.resolve(), BIASGYM_PARALLELISM=parallelism):
+        for name in PIPELINES:
+            file = out / f"{name}.yaml"
+            pipeline: Any = getattr(import_module(f"pipelines.{name}"), name)
+            Compiler().compile(pipeline, str(file))
+            _without_comments(file)
+            if manifest:
+                options = KubernetesManifestOptions(
+                    pipeline_version_name=f"{pipeline.name}-{version_of(file)}", include_pipeline_manifest=True
+                )
+                file.unlink()
+                file = out / f"{name}.kubernetes.yaml"
+                Compiler().compile(
+                    pipeline, str(file), kubernetes_manifest_options=options, kubernetes_manifest_format=True
+                )
+            written.append(file)
+    return written
+
+
+def drifted(folder: Path = COMPILED) -> list[Path]:
+    """The files of a folder that differ from what compiling gives now, or are missing."""
+    with tempfile.TemporaryDirectory() as fresh:
+        return [
+            folder / file.name
+            for file in compile_all(Path(fresh))
+            if not (folder / file.name).is_file() or (folder / file.name).read_bytes() != file.read_bytes()
+        ]
+
+
+def _without_comments(file: Path) -> None:
+    """kfp 2.17 heads a file with its parameters, whose defaults have their keys in no certain order."""
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith("#")]
+    file.write_text("# Written by `biasgym pipeline compile`.\n" + "".join(kept), encoding="utf-8")
+
+
+def version_of(file: Path) -> str:
+    """The name of a compiled file's version: equal files have equal names."""
+    return f"sha256-{sha256(file.read_bytes()).hexdigest()[:16]}"
+
+
+@contextmanager
+def _constants(**values: object) -> Iterator[None]:
+    """Imports the pipelines anew, with constants that they read from the environment when they are imported."""
+    chosen = {name: str(value) for name, value in values.items() if value is not None}
+    before: Mapping[str, str] = dict(os.environ)
+    os.environ.update(chosen)
+    _forget()
+    try:
+        yield
+    finally:
+        for name in chosen:
+            os.environ.pop(name)
+            if name in before:
+                os.environ[name] = before[name]
+        _forget()
+
+
+def _forget() -> None:
+    again = {"pipelines.evaluate", "pipelines.evaluation", "pipelines.reevaluate"}
+    for name in [name for name in sys.modules if name in again or name.startswith("components.")]:
+        del sys.modules[name]

@@ -1,0 +1,101 @@
+"""Runs a compiled pipeline on this machine through kfp.local, each step in a process or container of its own.
+
+Node affinity, secrets and volumes are not applied here, and two iterations of a loop run at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from biasgym.errors import BiasGymError
+
+_TOLD = ("BIASGYM_", "AWS_", "HF_")
+"""What containers are told: the variables of the environment that begin so."""
+
+Runner = Literal["subprocess", "docker"]
+
+
+def run_local(package: Path, parameters: Mapping[str, Any], store: str, out: Path, runner: Runner) -> Path:
+    """Runs a compiled pipeline to its end.
+
+    Args:
+        package: The compiled file.
+        parameters: Of the pipeline, but for the store.
+        store: A folder or `s3://bucket/prefix`.
+        out: Where the artifacts go; each run has a folder of its own there.
+        runner: What a step runs in.
+
+    Returns:
+        The report.
+
+    Raises:
+        BiasGymError: A step failed, or ended without a result.
+    """
+    from kfp import components, local
+
+    place = store if "://" in store else str(Path(store).resolve())
+    root = out.resolve()
+    before = {folder.name for folder in root.iterdir()} if root.is_dir() else set()
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as workspace:
+        chosen = local.SubprocessRunner(use_venv=False) if runner == "subprocess" else _containers(place)
+        local.init(chosen, pipeline_root=str(root), workspace_root=workspace)
+        logging.getLogger("kfp").setLevel(logging.INFO)
+        run = components.load_component_from_file(str(package))
+        with _checked():
+            try:
+                run(**{**parameters, "store": place})
+            except RuntimeError as error:
+                raise BiasGymError(str(error), hint="the step's own words are above") from error
+    runs = [folder for folder in root.iterdir() if folder.name not in before]
+    reports = [report for folder in runs for report in folder.rglob("report.html")]
+    if not reports:
+        raise BiasGymError("the run ended without a report", where=str(root))
+    return reports[0]
+
+
+def _containers(store: str) -> Any:
+    """Containers that see this machine's network, the folder of the store, and the hub's cache."""
+    from kfp import local
+
+    try:
+        from docker.types import Mount
+    except ModuleNotFoundError as error:
+        raise BiasGymError("the package docker is not installed", hint="pip install docker") from error
+    seen = [] if "://" in store else [store]
+    environment = {name: value for name, value in os.environ.items() if name.startswith(_TOLD)}
+    if "HF_HOME" in environment:
+        seen.append(environment["HF_HOME"])
+    for folder in seen:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    return local.DockerRunner(
+        network_mode="host",
+        user=f"{os.getuid()}:0",
+        environment=environment,
+        mounts=[Mount(target=folder, source=folder, type="bind") for folder in seen],
+    )
+
+
+@contextmanager
+def _checked() -> Iterator[None]:
+    """Lets a step fail that left no result: kfp 2.17 may call a container a success that was removed before it was asked."""
+    from kfp.local import executor_output_utils as outputs
+
+    found = outputs.get_outputs_for_task
+
+    def checked(executor_input: Any, component_spec: Any) -> Any:
+        if not Path(executor_input.outputs.output_file).is_file():
+            raise RuntimeError(f"a step ended without a result: {executor_input.outputs.output_file}")
+        return found(executor_input=executor_input, component_spec=component_spec)
+
+    outputs.get_outputs_for_task = checked
+    try:
+        yield
+    finally:
+        outputs.get_outputs_for_task = found
