@@ -74,3 +74,77 @@ def run(
     package = compiled(pipeline)
     given = read_parameters(parameters, package)
     typer.echo(f"report: {run_local(package, given, store, out, runner)}")  # type: ignore[arg-type]
+
+
+EndpointOption = Annotated[
+    str, typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="Address of Kubeflow Pipelines.", show_default=False)
+]
+NamespaceOption = Annotated[str, typer.Option(help="Namespace of runs; left out on a server without profiles.")]
+TokenOption = Annotated[
+    Optional[Path], typer.Option(help="File with the token; KF_PIPELINES_SA_TOKEN_PATH names one, too.")
+]
+
+
+@app.command()
+def upload(
+    pipelines: Annotated[
+        Optional[list[str]], typer.Argument(help="evaluate, reevaluate or compiled files; both by default.")
+    ] = None,
+    endpoint: EndpointOption = "",
+    namespace: NamespaceOption = "",
+    token_file: TokenOption = None,
+) -> None:
+    """Upload compiled pipelines; a version is named by its contents, and what is there is left alone."""
+    _needs_kfp()
+    from pipelines import server
+    from pipelines.compile import PIPELINES
+    from pipelines.parameters import compiled, specification
+
+    packages = [compiled(name) for name in pipelines or PIPELINES]
+    for package in packages:
+        specification(package)
+    to = server.connect(endpoint, namespace, token_file)
+    for package in packages:
+        there = server.upload(to, package)
+        typer.echo(f"{package.stem}: version {there.name} {'uploaded' if there.new else 'was there'}")
+
+
+@app.command()
+def submit(
+    pipeline: PipelineArgument = "evaluate",
+    parameters: ParametersOption = None,
+    endpoint: EndpointOption = "",
+    namespace: NamespaceOption = "",
+    experiment: Annotated[str, typer.Option(help="Made if there is none.")] = "biasgym",
+    name: Annotated[str, typer.Option(help="Name of the run; by default pipeline and time.")] = "",
+    token_file: TokenOption = None,
+) -> None:
+    """Start a run; the pipeline is uploaded if the server lacks this version."""
+    _needs_kfp()
+    from pipelines import server
+    from pipelines.parameters import compiled, read_parameters
+
+    package = compiled(pipeline)
+    given = read_parameters(parameters, package)
+    to = server.connect(endpoint, namespace, token_file)
+    run_id = server.submit(to, package, given, experiment, name, say=typer.echo)
+    typer.echo(f"run: {endpoint.rstrip('/')}/#/runs/details/{run_id}")
+
+
+@app.command()
+def schedule(
+    file: Annotated[Path, typer.Option(help="What should be; the chart writes such a file.")],
+    remove: Annotated[bool, typer.Option("--remove", help="Delete the recurring run instead.")] = False,
+    token_file: TokenOption = None,
+) -> None:
+    """Create or replace a recurring run; one that is as the file says is left alone."""
+    _needs_kfp()
+    from pipelines import schedule as schedules
+    from pipelines.server import connect
+
+    wanted = schedules.read_schedule(file)
+    to = connect(wanted.endpoint, wanted.namespace, token_file)
+    if remove:
+        typer.echo(f"{wanted.name}: {schedules.remove(to, wanted.name)} removed")
+    else:
+        typer.echo(f"{wanted.name}: {schedules.apply(to, wanted)}")
