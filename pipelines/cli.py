@@ -148,3 +148,34 @@ def schedule(
         typer.echo(f"{wanted.name}: {schedules.remove(to, wanted.name)} removed")
     else:
         typer.echo(f"{wanted.name}: {schedules.apply(to, wanted)}")
+
+
+@app.command()
+def estimate(
+    parameters: ParametersOption = None,
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs that runs may have.")] = 8,
+    price_per_gpu_hour: Annotated[float, typer.Option(min=0, help="Of one GPU.")] = 0.0,
+    measured: Annotated[
+        Optional[list[Path]], typer.Option(help="results.json of a finished run: its seconds win over the model.")
+    ] = None,
+    parallelism: Annotated[int, typer.Option(min=1, help="As compiled.")] = 20,
+    simulate: Annotated[bool, typer.Option("--simulate", help="With failures and evictions.")] = False,
+    failing: Annotated[float, typer.Option(min=0, max=1, help="Share of a cell's steps that fail.")] = 0.005,
+    evictions: Annotated[float, typer.Option(min=0, help="Of a pod with a GPU, in an hour.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Of the simulation.")] = 0,
+) -> None:
+    """Say what a run takes: pods, GPU hours, wall time, cost. Nothing is submitted and no kfp is needed."""
+    from pipelines import estimate as estimates
+    from pipelines.parameters import compiled, read_parameters
+    from pipelines.simulate import Faults
+
+    found = estimates.estimate(
+        read_parameters(parameters, compiled("evaluate")),
+        gpus=gpus,
+        price=price_per_gpu_hour,
+        measured=measured or [],
+        parallelism=parallelism,
+        faults=Faults(failing, evictions, seed) if simulate else None,
+    )
+    for line in estimates.lines_of(found, gpus, price_per_gpu_hour):
+        typer.echo(line)
