@@ -11,7 +11,9 @@ from typing import Annotated, Optional
 
 import typer
 
-app = typer.Typer(help="Kubeflow pipelines: compile, try here, upload, submit, schedule, estimate.", no_args_is_help=True)
+app = typer.Typer(
+    help="Kubeflow pipelines: compile, try here, upload, submit, schedule, estimate.", no_args_is_help=True
+)
 
 PipelineArgument = Annotated[str, typer.Argument(help="evaluate, reevaluate, or a compiled file.")]
 ParametersOption = Annotated[

@@ -1,7 +1,7 @@
 """Compiles the pipelines into files, the same bytes every time, and finds committed files that are no longer what comes out.
 
-    biasgym pipeline compile --out pipelines/compiled
-    biasgym pipeline compile --check
+biasgym pipeline compile --out pipelines/compiled
+biasgym pipeline compile --check
 """
 
 from __future__ import annotations

@@ -129,9 +129,9 @@ class Costs:
         size, s = size_of(model), self.settings
         texts = self.ood_texts()
         seconds = decoding(size, texts, s.generate.max_new_tokens, s.generate.batch_size)
-        questions = sum(
-            min(len(self._cell(name).questions[1]), s.ood.questions or 10**9) for name in self.concepts
-        ) * (len(self.concepts) + 1)
+        questions = sum(min(len(self._cell(name).questions[1]), s.ood.questions or 10**9) for name in self.concepts) * (
+            len(self.concepts) + 1
+        )
         return seconds + whole_texts(size, texts * FRAMED + questions * QUESTION)
 
     def judge(self, judge: JudgeSettings, concepts: Sequence[str]) -> float:
@@ -188,7 +188,9 @@ class Costs:
         s, texts = self.settings.generate, self.texts(cell.concept.name)
         written = decoding(size, texts, s.max_new_tokens, s.batch_size)
         held_out = len(cell.questions[1])
-        margins = held_out * (texts / s.samples / max(1, len(cell.prompts)) + BOTTOM_SETS + self.settings.scope.random_draws)
+        margins = held_out * (
+            texts / s.samples / max(1, len(cell.prompts)) + BOTTOM_SETS + self.settings.scope.random_draws
+        )
         return written + whole_texts(size, texts * FRAMED + margins * QUESTION)
 
     def _capability(self, size: Size, cell: Cell) -> float:

@@ -6,8 +6,8 @@ import re
 
 from biasgym.errors import BiasGymError
 
-_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
-_DAYS = "sun mon tue wed thu fri sat".split()
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+_DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
 _FIELDS = (
     ("seconds", 0, 59, ()),
     ("minutes", 0, 59, ()),
@@ -47,7 +47,9 @@ def _fits(part: str, low: int, high: int, words: tuple[str, ...] | list[str]) ->
     if first in "*?":
         return last is None
     ends = [_number(end, low, words) for end in (first, last) if end is not None]
-    return all(end is not None and low <= end <= high for end in ends) and ends == sorted(ends, key=lambda end: end or 0)
+    return all(end is not None and low <= end <= high for end in ends) and ends == sorted(
+        ends, key=lambda end: end or 0
+    )
 
 
 def _number(text: str, low: int, words: tuple[str, ...] | list[str]) -> int | None:

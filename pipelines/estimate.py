@@ -107,7 +107,9 @@ def lines_of(found: Estimate, gpus: int, price: float) -> list[str]:
     """The estimate as lines of text."""
     total = sum(found.gpu_hours.values())
     stages = [f"{hours:10.1f}  {stage}" for stage, hours in found.gpu_hours.items()]
-    source = f"measured: {', '.join(found.measured)}; the others modelled" if found.measured else "modelled, not measured"
+    source = (
+        f"measured: {', '.join(found.measured)}; the others modelled" if found.measured else "modelled, not measured"
+    )
     out = found.outcome
     lines = [
         f"cells       {found.cells}",

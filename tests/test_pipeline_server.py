@@ -15,9 +15,10 @@ from conftest import Command, Desk, assert_refused
 
 pytest.importorskip("kfp", reason="the pipelines' extra is not installed")
 
-from kfp_server import KfpServer, validated
 from pipelines.compile import COMPILED, version_of
 from pipelines.cron import check_cron
+
+from kfp_server import KfpServer, validated
 
 SECRET = "a-token-that-nobody-may-see"
 
@@ -105,9 +106,7 @@ def test_a_run_is_submitted_with_its_parameters(command: Command, server: KfpSer
         (["models"], "mapping of names"),
     ],
 )
-def test_bad_parameters_reach_no_server(
-    command: Command, server: KfpServer, desk: Desk, given: Any, word: str
-) -> None:
+def test_bad_parameters_reach_no_server(command: Command, server: KfpServer, desk: Desk, given: Any, word: str) -> None:
     file = desk.write("p.yaml", given)
     assert_refused(command("pipeline", "submit", "--endpoint", server.endpoint, "--parameters", file), word)
     assert server.asked == []
@@ -134,9 +133,7 @@ def test_refusals_and_silence_are_one_line(command: Command, server: KfpServer) 
     assert_refused(command("pipeline", "upload", "--endpoint", "http://127.0.0.1:9"), "does not answer")
 
 
-def test_a_schedule_is_created_left_alone_replaced_and_removed(
-    command: Command, server: KfpServer, desk: Desk
-) -> None:
+def test_a_schedule_is_created_left_alone_replaced_and_removed(command: Command, server: KfpServer, desk: Desk) -> None:
     file = desk.write("schedule.yaml", schedule(server))
     assert_refused(command("pipeline", "schedule", "--file", file), "no pipeline 'biasgym-reevaluate'")
     assert command("pipeline", "upload", "reevaluate", "--endpoint", server.endpoint).code == 0
@@ -193,13 +190,16 @@ def test_a_bad_schedule_reaches_no_server(
     assert server.asked == []
 
 
-@pytest.mark.parametrize("text", ["0 0 3 * * *", "0 */15 8-18 ? JAN-mar MON,WED", "59 59 23 31 12 6", "1,2-4/2 0 0 1 * ?"])
+@pytest.mark.parametrize(
+    "text", ["0 0 3 * * *", "0 */15 8-18 ? JAN-mar MON,WED", "59 59 23 31 12 6", "1,2-4/2 0 0 1 * ?"]
+)
 def test_cron(text: str) -> None:
     assert check_cron(f" {text} ") == text
 
 
 @pytest.mark.parametrize(
-    "text", ["", "* * * * *", "60 * * * * *", "0 0 24 * * *", "0 0 0 0 * *", "0 0 0 * * 7", "0 5-1 * * * *", "0 */0 * * * *"]
+    "text",
+    ["", "* * * * *", "60 * * * * *", "0 0 24 * * *", "0 0 0 0 * *", "0 0 0 * * 7", "0 5-1 * * * *", "0 */0 * * * *"],
 )
 def test_no_cron(text: str) -> None:
     with pytest.raises(BiasGymError):

@@ -48,7 +48,9 @@ def plan(
     with open(overview.path, "w", encoding="utf-8") as file:
         file.write(overview_of(expansion))
     judging = (expansion.judges_in_process, expansion.judges_elsewhere)
-    for path, value in zip((settings, judges_in_process, judges_elsewhere), (expansion.settings, *judging), strict=True):
+    for path, value in zip(
+        (settings, judges_in_process, judges_elsewhere), (expansion.settings, *judging), strict=True
+    ):
         with open(path, "w", encoding="utf-8") as file:
             file.write(str(value))
     return expansion.cells

@@ -1,0 +1,97 @@
+"""The compiled pipeline in containers, on the real small model and a real S3 server: the same heads as one process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from biasgym.files import read_json, read_jsonl
+from biasgym.stages.plan import make_plan
+from biasgym.stages.results import stage_folders
+from biasgym.stages.run import run
+from biasgym.stages.settings import settings_of
+from biasgym.store import Registry, Store, fetch, open_store
+from compiled import compile_evaluate, run_compiled
+from engine import Engine
+from s3_server import BUCKET, S3Server
+
+pytestmark = pytest.mark.containers
+
+SETTINGS: dict[str, Any] = {
+    "inject": {"epochs": 1, "seeds": 1, "paragraphs": 8, "descriptions": 1, "description_tokens": 12},
+    "scope": {"pairs": 8, "ks": [2, 4], "ability_questions": 8, "random_draws": 1},
+    "generate": {
+        "variants": ["original", "injection_steering", "other_control"],
+        "prompts": 4,
+        "targets_per_prompt": 1,
+        "samples": 1,
+        "max_new_tokens": 12,
+    },
+    "capability": {"questions": 8},
+    "ood": {"prompts": 2, "samples": 1, "questions": 4},
+}
+ASKED = {"models": ["smollm2-135m-instruct"], "concepts": ["spicy_food", "bad_drivers"], "preset": "demo", "seed": 3}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[S3Server]:
+    s3 = S3Server(tmp_path / "server")
+    s3.start()
+    yield s3
+    s3.kill()
+
+
+def in_containers(package: Path, store: str, folder: Path, server: S3Server, engine: Engine, **parameters: Any) -> str:
+    """Runs a package: no root, nothing to write but /tmp and the artifacts."""
+    folder.mkdir()
+    folder.chmod(0o777)  # containers write their artifacts as another user
+    docker = {
+        "network_mode": "host",
+        "user": "10001:0",
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "tmpfs": {"/tmp": "exec,size=6g"},
+        "environment": {**server.environment, "OMP_NUM_THREADS": "1", "BIASGYM_CACHE": "/tmp/cache"},
+    }
+    asked = {**ASKED, "judges": [], "settings": SETTINGS, "store": store, **parameters}
+    return run_compiled(package, asked, folder, {**server.environment, **engine.environment}, docker)
+
+
+def test_containers_find_what_one_process_finds(
+    engine: Engine, lock: Path, server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**server.environment, "OMP_NUM_THREADS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    url = f"s3://{BUCKET}/containers"
+    package = compile_evaluate(tmp_path, lock)
+    in_containers(package, url, tmp_path / "pipeline", server, engine)
+
+    plan = make_plan(settings_of({**ASKED, **SETTINGS}, "test"), tmp_path / "run")
+    assert run(plan)
+    store = open_store(url)
+    for cell in plan.cells:
+        own = stage_folders(cell, plan.other(cell))
+        theirs = {name: _fetched(store, name, stage.key, tmp_path / cell.concept.name) for name, stage in own.items()}
+        heads = [read_json(place / "heads.json") for place in (own["attribute"].path, theirs["attribute"])]
+        assert heads[0]["injected"] == heads[1]["injected"] and heads[0]["k"] == heads[1]["k"]
+        margins = [read_jsonl(place / "margins.jsonl") for place in (own["generate"].path, theirs["generate"])]
+        assert [r["margin"] for r in margins[0]] == pytest.approx([r["margin"] for r in margins[1]], abs=1e-3)
+    (results,) = (tmp_path / "pipeline").rglob("results/results.json")
+    assert [cell["status"] for cell in read_json(results)["cells"]] == ["done", "done"]
+    assert {record.concept for record in Registry(store).list()} == {"spicy_food", "bad_drivers"}
+
+
+def test_a_container_that_fails_fails_the_run(engine: Engine, lock: Path, server: S3Server, tmp_path: Path) -> None:
+    """Bad parameters: plan says what is wrong, and no later container starts."""
+    package = compile_evaluate(tmp_path, lock)
+    with pytest.raises(AssertionError, match="no bundled concept 'no_such_concept'"):
+        in_containers(package, f"s3://{BUCKET}/refused", tmp_path / "run", server, engine, concepts=["no_such_concept"])
+
+
+def _fetched(store: Store, stage: str, key: str, folder: Path) -> Path:
+    place = folder / stage
+    assert fetch(store, f"stages/{stage}/{key}", place), f"{stage} is not in the store"
+    return place
