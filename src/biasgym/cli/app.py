@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from biasgym import __version__
-from biasgym.cli import concepts, datasets, doctor, export, gate, judge, registry, settings
+from biasgym.cli import concepts, datasets, doctor, export, gate, judge, prefetch, registry, settings
 from biasgym.cli.extensions import Extended
 from biasgym.cli.shared import ConceptOption, ConfigArgument, ModelOption, OutOption, SeedOption, err, fail, start_run
 
@@ -35,6 +35,7 @@ app.add_typer(export.app, name="export")
 app.add_typer(registry.app, name="registry")
 app.add_typer(registry.store_app, name="store")
 app.command("gate")(gate.gate)
+app.command("prefetch")(prefetch.prefetch)
 
 
 _INTERRUPTED = 130  # what shells call a program that Ctrl-C ended

@@ -1,0 +1,274 @@
+"""The compiled pipelines as files: what Kubeflow will do with them can be read there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from biasgym.stages.expand import expand
+from conftest import Command, Desk
+from hub_server import HubServer, model
+
+pytest.importorskip("kfp", reason="the pipelines' extra is not installed")
+
+from pipelines.compile import COMPILED, PIPELINES
+from pipelines.estimate import work_of
+from pipelines.graph import RETRIES, pods
+
+ROOT = Path(__file__).parents[1]
+GPU_STAGES = {"inject", "attribute", "generate", "capability", "generate-ood", "judge"}
+"""As executors are called: the judge in process is `judge`, that of endpoints `judge-2`."""
+NO_RETRY = {"plan", "discover", "publish"}
+
+
+class Compiled(NamedTuple):
+    """A compiled file, taken apart."""
+
+    spec: dict[str, Any]
+    platform: dict[str, Any]
+
+    @property
+    def executors(self) -> dict[str, dict[str, Any]]:
+        found = self.spec["deploymentSpec"]["executors"]
+        return {name.removeprefix("exec-"): about["container"] for name, about in found.items()}
+
+    @property
+    def placed(self) -> dict[str, dict[str, Any]]:
+        found = self.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+        return {name.removeprefix("exec-"): about for name, about in found.items()}
+
+    @property
+    def dags(self) -> dict[str, dict[str, Any]]:
+        """Tasks of every graph: that of the root, of loops and of branches."""
+        found = {name: about["dag"]["tasks"] for name, about in self.spec["components"].items() if "dag" in about}
+        return {"root": self.spec["root"]["dag"]["tasks"], **found}
+
+    @property
+    def tasks(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Graph, name and task, wherever they are."""
+        return ((dag, name, task) for dag, tasks in self.dags.items() for name, task in tasks.items())
+
+
+@pytest.fixture(scope="module", params=PIPELINES)
+def compiled(request: pytest.FixtureRequest) -> Compiled:
+    text = (COMPILED / f"{request.param}.yaml").read_text(encoding="utf-8")
+    return Compiled(*yaml.load_all(text, Loader=yaml.CSafeLoader))
+
+
+@pytest.fixture(scope="module")
+def digests(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lock file with digests."""
+    lock = yaml.safe_load((ROOT / "images.lock.yaml").read_text())
+    for number, about in enumerate(lock["images"].values()):
+        about["digest"] = f"sha256:{number:064x}"
+    file = tmp_path_factory.mktemp("lock") / "images.lock.yaml"
+    file.write_text(yaml.safe_dump(lock))
+    return file
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """`biasgym pipeline` with another order of sets."""
+    paths = os.pathsep.join(str(place) for place in (ROOT / "src", ROOT))
+    code = "from biasgym.errors import BiasGymError; from pipelines.cli import app; app()"
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": "7", "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+
+
+def test_committed_files_are_what_compiling_gives() -> None:
+    said = run("compile", "--check")
+    assert said.returncode == 0, f"{said.stdout}{said.stderr}: run `make pipelines` and commit"
+
+
+def test_other_images_constants_and_resources(digests: Path, tmp_path: Path) -> None:
+    said = run("compile", "--out", tmp_path, "--images", digests, "--parallelism", "7", "--kubernetes-manifest")
+    assert said.returncode == 0, said.stderr
+    for name in PIPELINES:
+        documents = list(yaml.load_all((tmp_path / f"{name}.kubernetes.yaml").read_text(), Loader=yaml.CSafeLoader))
+        assert [document["kind"] for document in documents] == ["Pipeline", "PipelineVersion"]
+        spec = documents[1]["spec"]
+        assert documents[1]["metadata"]["name"].startswith(f"biasgym-{name}-sha256-")
+        taken = Compiled(spec["pipelineSpec"], spec["platformSpec"])
+        images = {about["image"] for about in taken.executors.values()}
+        assert all(re.fullmatch(r"[\w./-]+@sha256:[0-9a-f]{64}", image) for image in images)
+        assert len(images) == 3
+        loops = [task for _, _, task in taken.tasks if "parameterIterator" in task]
+        assert {task["iteratorPolicy"]["parallelismLimit"] for task in loops} == {7}
+
+
+def test_check_finds_drift(tmp_path: Path) -> None:
+    for name in PIPELINES:
+        (tmp_path / f"{name}.yaml").write_bytes((COMPILED / f"{name}.yaml").read_bytes())
+    (tmp_path / "evaluate.yaml").write_text("changed")
+    (tmp_path / "reevaluate.yaml").unlink()
+    said = run("compile", "--check", "--out", tmp_path)
+    assert said.returncode == 1
+    assert "evaluate.yaml" in said.stdout and "reevaluate.yaml" in said.stdout
+
+
+def test_no_image_can_change_under_its_name(compiled: Compiled) -> None:
+    lock = yaml.safe_load((ROOT / "images.lock.yaml").read_text())["images"]
+    pushed = {f"{about['repository']}@{about['digest']}" for about in lock.values() if about.get("digest")}
+    unpushed = {f"{about['repository']}:{about['tag']}" for about in lock.values() if not about.get("digest")}
+    images = {about["image"] for about in compiled.executors.values()}
+    assert images <= pushed | unpushed  # a tag only where nothing was pushed yet
+    assert all("@sha256:" in image for image in images - unpushed)
+
+
+def test_gpu_stages_have_all_they_need(compiled: Compiled) -> None:
+    with_gpu = {name for name, about in compiled.executors.items() if "accelerator" in about.get("resources", {})}
+    assert with_gpu == GPU_STAGES
+    for name in GPU_STAGES:
+        asked, placed = compiled.executors[name]["resources"], compiled.placed[name]
+        assert asked["accelerator"]["resourceCount"] == "1" and "gpu_resource" in asked["accelerator"]["resourceType"]
+        (affinity,) = placed["nodeAffinity"]
+        wanted = "judge_node_affinity" if name == "judge" else "gpu_node_affinity"
+        assert affinity["nodeAffinityJson"]["componentInputParameter"].endswith(wanted)
+        assert placed["tolerations"][0]["tolerationJson"]["componentInputParameter"].endswith("gpu_tolerations")
+        assert placed["pvcMount"][0]["mountPath"] == "/cache"
+        assert placed["emptyDirMounts"][0] | {"volumeName": ""} == {
+            "volumeName": "",
+            "mountPath": "/dev/shm",
+            "medium": "Memory",
+            "sizeLimit": "8Gi",
+        }
+        env = {one["name"]: one["value"] for one in compiled.executors[name]["env"]}
+        assert env == {"HF_HOME": "/cache/hub"}
+
+
+def test_cpu_stages_stay_off_gpu_nodes(compiled: Compiled) -> None:
+    for name in set(compiled.executors) - GPU_STAGES:
+        (affinity,) = compiled.placed[name]["nodeAffinity"]
+        assert affinity["nodeAffinityJson"]["componentInputParameter"].endswith("cpu_node_affinity")
+        assert "tolerations" not in compiled.placed[name] and "pvcMount" not in compiled.placed[name]
+    nodes = compiled.spec["root"]["inputDefinitions"]["parameters"]["cpu_node_affinity"]["defaultValue"]
+    assert "DoesNotExist" in str(nodes)
+
+
+def test_secrets_are_names_of_secrets(compiled: Compiled) -> None:
+    for about in compiled.placed.values():
+        for secret in about["secretAsEnv"]:
+            assert set(secret) <= {"secretNameParameter", "keyToEnv", "optional"}
+            assert "_secret" in secret["secretNameParameter"]["componentInputParameter"]
+    env = {one["name"] for about in compiled.executors.values() for one in about.get("env", ())}
+    assert not {name for name in env if re.search("KEY|TOKEN|SECRET|PASSWORD", name)}
+    text = yaml.safe_dump(compiled.spec)
+    assert not re.search(r"hf_\w{20,}|sk-\w{20,}|AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE KEY", text)
+
+
+def test_pods_are_nobody_and_end(compiled: Compiled) -> None:
+    for about in compiled.placed.values():
+        assert about["securityContext"]["runAsNonRoot"] is True
+        assert int(about["activeDeadlineSeconds"]) > 0
+    config = compiled.platform["platforms"]["kubernetes"]["pipelineConfig"]
+    assert config["activeDeadlineSeconds"] >= max(int(a["activeDeadlineSeconds"]) for a in compiled.placed.values())
+
+
+def test_what_was_evicted_is_tried_again(compiled: Compiled) -> None:
+    for dag, name, task in compiled.tasks:
+        executor = compiled.spec["components"][task["componentRef"]["name"]].get("executorLabel", "")
+        if executor:
+            tries = task.get("retryPolicy", {}).get("maxRetryCount", 0)
+            assert tries == (0 if executor.removeprefix("exec-") in NO_RETRY else RETRIES), f"{dag}: {name}"
+
+
+def test_loops_are_flat_and_over_one_output(compiled: Compiled) -> None:
+    loops = {task["componentRef"]["name"]: (dag, task) for dag, _, task in compiled.tasks if "parameterIterator" in task}
+    assert len(loops) == 6
+    for name, (dag, task) in loops.items():
+        assert dag not in loops, f"{name} is a loop in a loop"
+        assert not [one for one in compiled.dags[name].values() if "parameterIterator" in one]
+        items = task["parameterIterator"]["items"]["inputParameter"]
+        over = task["inputs"]["parameters"][items]["taskOutputParameter"]
+        assert over["outputParameterKey"] == "Output"
+        assert task["iteratorPolicy"]["parallelismLimit"] >= 1
+
+
+def test_loops_take_no_other_parameter_of_a_task(compiled: Compiled) -> None:
+    """The local runner of kfp gives them the loop's item instead."""
+    for dag, name, task in compiled.tasks:
+        if "parameterIterator" not in task:
+            continue
+        item = task["parameterIterator"]["items"]["inputParameter"]
+        made = {key for key, value in task["inputs"]["parameters"].items() if "taskOutputParameter" in value}
+        assert made == {item}, f"{dag}: {name}"
+
+
+def test_nothing_collected_goes_into_a_loop(compiled: Compiled) -> None:
+    collecting = {
+        f"{dag}/{name}"
+        for dag, name, task in compiled.tasks
+        if "parameterIterator" in task and any("Collected" in str(value) for value in task["inputs"].values())
+    }
+    assert not collecting
+
+
+def test_every_parameter_has_a_default(compiled: Compiled) -> None:
+    for name, about in compiled.spec["root"]["inputDefinitions"]["parameters"].items():
+        assert "defaultValue" in about, name
+        assert about.get("description"), name
+
+
+def test_the_estimates_graph_is_the_compiled_one() -> None:
+    taken = Compiled(*yaml.load_all((COMPILED / "evaluate.yaml").read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
+    work, _ = work_of({})
+    root = taken.dags["root"]
+    inner = [len(taken.dags[task["componentRef"]["name"]]) for task in root.values() if "parameterIterator" in task]
+    loops = [loop for phase in work for loop in phase.loops]
+    assert [len(loop[0]) for loop in loops] == inner
+    assert sum(len(phase.before) for phase in work) == len(root) - len(inner)
+    iterations = [len(loop) for loop in loops]
+    assert iterations == [30, 30, 5, 8, 4, 4]
+    assert pods(work) == 1 + 2 * (len(root) - 6) + sum(1 + n * (1 + 2 * t) for n, t in zip(iterations, inner, strict=True))
+
+
+def test_defaults_pass_plan(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a hub that has the models."""
+    given = yaml.load((COMPILED / "evaluate.yaml").read_text().partition("\n---")[0], Loader=yaml.CSafeLoader)
+    values = {k: v.get("defaultValue") for k, v in given["root"]["inputDefinitions"]["parameters"].items()}
+    hub = HubServer({name: model("c", branches={"main": "c"}) for name in values["models"]})
+    try:
+        import huggingface_hub
+
+        real = huggingface_hub.HfApi
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: real(endpoint=hub.endpoint))
+        asked = {**values["settings"], "preset": values["preset"], "seed": int(values["seed"])}
+        chosen = {name: values[name] for name in ("models", "concepts", "judges")}
+        found = expand({**asked, **chosen}, str(desk.folder / "store"))
+    finally:
+        hub.close()
+    assert len(found.cells) == 30
+    assert {cell["model"].partition("@")[2] for cell in found.cells} == {"c" * 40}
+
+
+def test_a_thousand_cells_are_planned(desk: Desk) -> None:
+    models = [f"owner/model-{number}@{number:040x}" for number in range(50)]
+    store = desk.folder / "store"
+    for number in range(20):
+        place = store / "concepts" / f"concept_{number}.yaml"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(Path(desk.concept(name=f"concept_{number}")).read_text())
+    found = expand({"models": models, "concepts": [f"concept_{n}" for n in range(20)], "preset": "paper"}, str(store))
+    assert len(found.cells) == 1000 and len(found.models) == 50
+
+
+def test_help_lists_pipelines_without_kfp() -> None:
+    code = "import sys, pipelines.cli; print([m for m in ('kfp', 'torch', 'yaml', 'pydantic') if m in sys.modules])"
+    paths = os.pathsep.join(str(place) for place in (ROOT / "src", ROOT))
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths})
+    assert said.stdout.strip() == "[]", said.stderr
+
+
+def test_without_kfp_the_package_is_named(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.cli.find_spec", lambda _: None)
+    said = command("pipeline", "upload")
+    assert said.code == 2 and said.err == ["biasgym: the package kfp is not installed; pip install 'biasgym[kfp]'"]
