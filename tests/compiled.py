@@ -16,12 +16,12 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 
 
-def compile_evaluate(folder: Path, lock: Path | None = None) -> Path:
-    """Compiles the pipeline with the images of a lock file."""
-    package = folder / "evaluate.yaml"
+def compiled(name: str, folder: Path, lock: Path | None = None) -> Path:
+    """Compiles `evaluate` or `reevaluate`, without retries, with the images of a lock file."""
+    package = folder / f"{name}.yaml"
     code = (
-        "import sys; from kfp.compiler import Compiler; from pipelines.evaluate import evaluate; "
-        "Compiler().compile(evaluate, sys.argv[1])"
+        f"import sys; from kfp.compiler import Compiler; from pipelines.{name} import {name}; "
+        f"Compiler().compile({name}, sys.argv[1])"
     )
     chosen = {"BIASGYM_RETRIES": "0", **({} if lock is None else {"BIASGYM_IMAGES_LOCK": str(lock)})}
     subprocess.run([sys.executable, "-c", code, str(package)], check=True, env=_environment(chosen), cwd=ROOT)

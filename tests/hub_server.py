@@ -47,7 +47,10 @@ class HubServer:
                 if code:
                     self.send_header("X-Error-Code", code)
                 self.end_headers()
-                self.wfile.write(data)
+                if self.command != "HEAD":
+                    self.wfile.write(data)
+
+            do_HEAD = do_GET
 
             def log_message(self, *_arguments: object) -> None:
                 pass
@@ -67,6 +70,8 @@ class HubServer:
         """Status, error code and body."""
         if self.failing is not None:
             return self.failing, "", {"error": "failing"}
+        if "/resolve/" in path:
+            return 404, "EntryNotFound", {"error": "Entry not found"}
         if path == "/api/models":
             owner = query["author"][0] + "/"
             found = [{"id": name, **info} for name, info in self.models.items() if name.startswith(owner)]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 import tiny
@@ -16,28 +18,24 @@ from biasgym.stages.plan import Plan
 from biasgym.stages.results import stage_folders
 from biasgym.stages.run import run
 from biasgym.store import Registry, Store, fetch, open_store
-from compiled import compile_evaluate, run_compiled
+from compiled import compiled, run_compiled
 from conftest import EARLY, MINIMAL, Desk
+from hub_server import HubServer, model
 from s3_server import BUCKET, S3Server
+
+OLD, NEW = "a" * 40, "b" * 40
 
 pytest.importorskip("kfp", reason="the pipelines' extra is not installed")
 
 
-def texts_of_concepts() -> list[str]:
-    import yaml
-
-    return [yaml.safe_dump(concept) for concept in (tiny.CONCEPT, EARLY)]
-
-
-def parameters(model: Path, store: str) -> dict[str, Any]:
-    settings = {key: value for key, value in MINIMAL.items() if key != "seed"}
+def parameters(store: str) -> dict[str, Any]:
+    """What both pipelines are asked; concepts are texts of concept files."""
     return {
-        "models": [str(model)],
-        "concepts": texts_of_concepts(),
+        "concepts": [yaml.safe_dump(concept) for concept in (tiny.CONCEPT, EARLY)],
         "judges": [],
         "preset": "demo",
         "seed": 1,
-        "settings": settings,
+        "settings": {key: value for key, value in MINIMAL.items() if key != "seed"},
         "store": store,
     }
 
@@ -59,8 +57,9 @@ def test_the_pipeline_finds_what_one_process_finds(
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     url = f"s3://{BUCKET}/pipeline-run"
-    package = compile_evaluate(tmp_path)
-    run_compiled(package, parameters(desk.model, url), tmp_path / "first", s3.environment)
+    package = compiled("evaluate", tmp_path)
+    asked = {**parameters(url), "models": [str(desk.model)]}
+    run_compiled(package, asked, tmp_path / "first", s3.environment)
 
     plan = desk.plan(preset="demo")
     assert run(plan)
@@ -83,6 +82,42 @@ def test_the_pipeline_finds_what_one_process_finds(
     # again: the store has everything, so no manifest changes
     before = {entry.key: store.read(entry.key) for entry in store.list("stages") if entry.key.endswith("manifest.json")}
     shutil.rmtree(tmp_path / "first")
-    run_compiled(package, parameters(desk.model, url), tmp_path / "again", s3.environment)
+    run_compiled(package, asked, tmp_path / "again", s3.environment)
     after = {entry.key: store.read(entry.key) for entry in store.list("stages") if entry.key.endswith("manifest.json")}
     assert after == before
+
+
+@pytest.fixture
+def hub(tmp_path: Path, tiny_model: Path) -> Iterator[tuple[HubServer, dict[str, str]]]:
+    """A hub that knows one model, whose files are in the cache already; and what its clients need to know."""
+    snapshots = tmp_path / "hub" / "hub" / "models--owner--tiny" / "snapshots"
+    for sha in (OLD, NEW):
+        shutil.copytree(tiny_model, snapshots / sha)
+    server = HubServer({"owner/tiny": model("a")})
+    yield server, {"HF_ENDPOINT": server.endpoint, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0"}
+    server.close()
+
+
+def test_a_release_is_evaluated_once_and_the_next_against_it(
+    hub: tuple[HubServer, dict[str, str]], s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, known = hub
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    url = f"s3://{BUCKET}/reevaluate"
+    package = compiled("reevaluate", tmp_path)
+    asked = {**parameters(url), "watch": {"models": ["owner/tiny"]}, "fail_on_regression": False}
+    environment = {**s3.environment, **known}
+
+    run_compiled(package, asked, tmp_path / "first", environment)
+    registry = Registry(open_store(url))
+    assert {(record.concept, record.revision) for record in registry.list()} == {("late", OLD), ("early", OLD)}
+
+    run_compiled(package, asked, tmp_path / "nothing-new", environment)
+    assert not list((tmp_path / "nothing-new").rglob("plan"))  # one step, and the run was a success
+
+    server.models["owner/tiny"] = model("b")
+    run_compiled(package, asked, tmp_path / "second", environment)
+    assert {record.revision for record in registry.list()} == {OLD, NEW}
+    (checks,) = (tmp_path / "second").rglob("gate/checks")
+    assert "strength of original" in checks.read_text()  # against the baseline, not only against itself

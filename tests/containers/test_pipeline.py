@@ -14,7 +14,7 @@ from biasgym.stages.results import stage_folders
 from biasgym.stages.run import run
 from biasgym.stages.settings import settings_of
 from biasgym.store import Registry, Store, fetch, open_store
-from compiled import compile_evaluate, run_compiled
+from compiled import compiled, run_compiled
 from engine import Engine
 from s3_server import BUCKET, S3Server
 
@@ -46,8 +46,8 @@ def server(tmp_path: Path) -> Iterator[S3Server]:
 
 def in_containers(package: Path, store: str, folder: Path, server: S3Server, engine: Engine, **parameters: Any) -> str:
     """Runs a package: no root, nothing to write but /tmp and the artifacts."""
-    folder.mkdir()
-    folder.chmod(0o777)  # containers write their artifacts as another user
+    (folder / "artifacts").mkdir(parents=True)
+    (folder / "artifacts").chmod(0o777)  # containers write there as another user
     docker = {
         "network_mode": "host",
         "user": "10001:0",
@@ -66,7 +66,7 @@ def test_containers_find_what_one_process_finds(
     for name, value in {**server.environment, "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
     url = f"s3://{BUCKET}/containers"
-    package = compile_evaluate(tmp_path, lock)
+    package = compiled("evaluate", tmp_path, lock)
     in_containers(package, url, tmp_path / "pipeline", server, engine)
 
     plan = make_plan(settings_of({**ASKED, **SETTINGS}, "test"), tmp_path / "run")
@@ -86,7 +86,7 @@ def test_containers_find_what_one_process_finds(
 
 def test_a_container_that_fails_fails_the_run(engine: Engine, lock: Path, server: S3Server, tmp_path: Path) -> None:
     """Bad parameters: plan says what is wrong, and no later container starts."""
-    package = compile_evaluate(tmp_path, lock)
+    package = compiled("evaluate", tmp_path, lock)
     with pytest.raises(AssertionError, match="no bundled concept 'no_such_concept'"):
         in_containers(package, f"s3://{BUCKET}/refused", tmp_path / "run", server, engine, concepts=["no_such_concept"])
 
