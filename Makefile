@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 OUT ?= runs/demo
 CODE := src tests benchmarks charts images k8s
 
-.PHONY: help setup demo test test-containers check chart bench format images clean
+.PHONY: help setup demo test test-pipelines test-containers check chart bench format images clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -27,6 +27,9 @@ demo: $(STAMP)  ## Two concepts on a real small model, from YAML to a report (so
 
 test: $(STAMP)  ## All tests.
 	$(BIN)/python -m pytest
+
+test-pipelines: $(STAMP)  ## Run the compiled pipelines on this machine, each step a process, on a real S3 server (minutes).
+	$(BIN)/python -m pytest tests/pipelines
 
 test-containers: $(STAMP)  ## Build the images and test them; installs and starts a Docker engine if none runs.
 	$(BIN)/python -m pytest tests/containers -m containers

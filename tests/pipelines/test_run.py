@@ -107,11 +107,12 @@ def test_a_release_is_evaluated_once_and_the_next_against_it(
     url = f"s3://{BUCKET}/reevaluate"
     package = compiled("reevaluate", tmp_path)
     asked = {**parameters(url), "watch": {"models": ["owner/tiny"]}, "fail_on_regression": False}
+    asked["concepts"] = asked["concepts"][:1]
     environment = {**s3.environment, **known}
 
     run_compiled(package, asked, tmp_path / "first", environment)
     registry = Registry(open_store(url))
-    assert {(record.concept, record.revision) for record in registry.list()} == {("late", OLD), ("early", OLD)}
+    assert {(record.concept, record.revision) for record in registry.list()} == {("late", OLD)}
 
     run_compiled(package, asked, tmp_path / "nothing-new", environment)
     assert not list((tmp_path / "nothing-new").rglob("plan"))  # one step, and the run was a success
