@@ -56,6 +56,7 @@ def run_compiled(
     command = [sys.executable, str(Path(__file__)), *arguments]
     done = subprocess.run(command, env=_environment(environment), cwd=folder, capture_output=True, text=True)
     said = done.stdout + done.stderr
+    (folder / "said.txt").write_text(said)
     assert done.returncode == 0, said[-6000:]
     return said
 

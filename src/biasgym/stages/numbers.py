@@ -8,6 +8,7 @@ from pathlib import Path
 
 from biasgym.files import read_json, read_jsonl, write_text
 from biasgym.stages import attribute, capability, generate
+from biasgym.stages.folder import read_manifest
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
@@ -20,8 +21,8 @@ _PAGE = """<!doctype html>
 
 
 def numbers_of(stage: str, artifact: Path) -> dict[str, float]:
-    """Numbers of a stage's folder; none if it failed."""
-    return _BY_STAGE[stage](artifact) if read_json(artifact / "manifest.json").get("status") == "done" else {}
+    """Numbers of a stage's folder; none if it failed or was not begun because an earlier one failed."""
+    return _BY_STAGE[stage](artifact) if read_manifest(artifact).get("status") == "done" else {}
 
 
 def _inject(artifact: Path) -> dict[str, float]:
@@ -67,11 +68,11 @@ def write_heat_map(artifact: Path, page: Path, title: str) -> None:
     """Draws layers by heads from the folder of stage attribute; a failed one is told instead of drawn."""
     from biasgym.report.heatmap import heat_maps
 
-    manifest = read_json(artifact / "manifest.json")
+    manifest = read_manifest(artifact)
     if manifest.get("status") == "done":
         figures = heat_maps(attribute.described(artifact), "heat-map")
         drawn = "\n".join(f"<h2>{html.escape(figure.title)}</h2>\n{figure.svg}" for figure in figures)
         text = "Which attention heads favour the biased answer; the chosen ones are outlined."
     else:
-        drawn, text = "", f"Failed: {manifest.get('error')}"
+        drawn, text = "", f"No heads: {manifest.get('error') or 'an earlier stage failed'}"
     write_text(page, _PAGE.format(title=html.escape(title), text=html.escape(text), figures=drawn))
