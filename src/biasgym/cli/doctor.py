@@ -20,7 +20,6 @@ import typer
 
 from biasgym import __version__
 from biasgym.errors import BiasGymError
-from biasgym.files import cache_folder
 
 _PATIENCE = 5.0  # seconds; a doctor that hangs says nothing
 _SETTINGS = (
@@ -95,6 +94,8 @@ def _gpu() -> Finding:
 
 def _folders() -> Finding:
     """Where files are put that nobody asked for: temporary ones, weights, converted models."""
+    from biasgym.files import cache_folder
+
     hub = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     places = {"TMPDIR": Path(os.environ.get("TMPDIR") or "/tmp"), "HF_HOME": hub, "BIASGYM_CACHE": cache_folder()}
     refused = [f"{name} {place}" for name, place in places.items() if not _writable(place)]

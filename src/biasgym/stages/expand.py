@@ -54,6 +54,10 @@ def expand(settings: Mapping[str, Any], store: str) -> Expansion:
     asked = settings_of(settings, "parameters")
     if asked.templates is not None:
         raise BiasGymError("pods see no local folder", where="templates", hint="leave it out")
+    if asked.scope.judged_ks:
+        raise BiasGymError(
+            "no pod lets the number of heads be judged", where="scope.judged_ks", hint="use `biasgym run`"
+        )
     concepts = [read_concept(text, shelf) for text in asked.concepts]
     pinned = [_pinned(name) for name in asked.models]
     with tempfile.TemporaryDirectory() as folder:
@@ -120,7 +124,10 @@ def read_concept(text: str, store: Store) -> Concept:
 
 def _write_concepts(concepts: Sequence[Concept], folder: Path) -> None:
     for concept in concepts:
-        write_text(folder / "concepts" / f"{concept.name}.yaml", json.dumps(concept.model_dump(mode="json"), ensure_ascii=False))
+        write_text(
+            folder / "concepts" / f"{concept.name}.yaml",
+            json.dumps(concept.model_dump(mode="json"), ensure_ascii=False),
+        )
 
 
 def with_data(settings: RunSettings, data: Path) -> RunSettings:
