@@ -1,6 +1,6 @@
 """Writes components/NAME/README.md from the docstring and the interface of each component.
 
-    python -m components.readme
+python -m components.readme
 """
 
 from __future__ import annotations
@@ -24,9 +24,26 @@ def readme(name: str) -> str:
     spec, said = component.component_spec, inspect.cleandoc(component.python_func.__doc__)
     about, sections = _sections(said)
     image = spec.implementation.container.image.partition("@")[0].partition(":")[0].rpartition("/")[2]
-    lines = [f"# {name}", "", about, "", f"Runs in the image `{image}`.", "", "## Takes", "", "| input | type | what it is |"]
+    lines = [
+        f"# {name}",
+        "",
+        about,
+        "",
+        f"Runs in the image `{image}`.",
+        "",
+        "## Takes",
+        "",
+        "| input | type | what it is |",
+    ]
     lines += ["|---|---|---|", *_rows(spec.inputs, sections)]
-    lines += ["", "## Gives", "", "| output | type | what it is |", "|---|---|---|", *_rows(spec.outputs or {}, sections)]
+    lines += [
+        "",
+        "## Gives",
+        "",
+        "| output | type | what it is |",
+        "|---|---|---|",
+        *_rows(spec.outputs or {}, sections),
+    ]
     if "Raises" in sections:
         lines += ["", "## Fails", "", *(f"- {key}: {text}" for key, text in sections["Raises"].items())]
     lines += ["", "Made by `python -m components.readme` from component.py.", ""]

@@ -1,6 +1,6 @@
 """A store as if a pipeline had evaluated many cells, and what collecting and reporting them takes.
 
-    python tests/many_cells.py 50 20    # models, concepts
+python tests/many_cells.py 50 20    # models, concepts
 """
 
 from __future__ import annotations

@@ -181,7 +181,9 @@ def test_what_was_evicted_is_tried_again(compiled: Compiled) -> None:
 
 
 def test_loops_are_flat_and_over_one_output(compiled: Compiled) -> None:
-    loops = {task["componentRef"]["name"]: (dag, task) for dag, _, task in compiled.tasks if "parameterIterator" in task}
+    loops = {
+        task["componentRef"]["name"]: (dag, task) for dag, _, task in compiled.tasks if "parameterIterator" in task
+    }
     assert len(loops) == 6
     for name, (dag, task) in loops.items():
         assert dag not in loops, f"{name} is a loop in a loop"
@@ -276,7 +278,9 @@ def test_a_thousand_cells_are_planned(desk: Desk) -> None:
 def test_help_lists_pipelines_without_kfp() -> None:
     code = "import sys, pipelines.cli; print([m for m in ('kfp', 'torch', 'yaml', 'pydantic') if m in sys.modules])"
     paths = os.pathsep.join(str(place) for place in (ROOT / "src", ROOT))
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths})
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}
+    )
     assert said.stdout.strip() == "[]", said.stderr
 
 

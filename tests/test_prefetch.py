@@ -34,7 +34,10 @@ class FilesServer(HubServer):
 
     def answer(self, path: str, query: dict[str, list[str]], opened: bool) -> tuple[int, str, Any]:
         if f"/tree/{SHA}" in path:
-            found = [{"type": "file", "path": n, "size": len(d), "oid": hashlib.sha1(d).hexdigest()} for n, d in FILES.items()]
+            found = [
+                {"type": "file", "path": n, "size": len(d), "oid": hashlib.sha1(d).hexdigest()}
+                for n, d in FILES.items()
+            ]
             return 200, "", found
         return super().answer(path, query, opened)
 

@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-PATTERNS = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt", "vocab.txt")
+PATTERNS = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*.json",
+    "*.jinja",
+    "tokenizer*",
+    "*.model",
+    "merges.txt",
+    "vocab.txt",
+)
 """What models are loaded from; no pickle, and no second copy of the weights in another format."""
 NOT = ("original/*", "onnx/*", "consolidated*")
 
@@ -40,5 +49,7 @@ def prefetch(
                 hint="check HF_ENDPOINT, and HF_TOKEN if the model is gated",
             ) from error
         except OSError as error:
-            raise BiasGymError(f"cannot be kept ({error})", where=source.name, hint="free some space in HF_HOME") from error
+            raise BiasGymError(
+                f"cannot be kept ({error})", where=source.name, hint="free some space in HF_HOME"
+            ) from error
         typer.echo(f"{source.name}@{source.revision}: {place}")

@@ -120,7 +120,10 @@ def read_concept(text: str, store: Store) -> Concept:
 
 def _write_concepts(concepts: Sequence[Concept], folder: Path) -> None:
     for concept in concepts:
-        write_text(folder / "concepts" / f"{concept.name}.yaml", json.dumps(concept.model_dump(mode="json"), ensure_ascii=False))
+        write_text(
+            folder / "concepts" / f"{concept.name}.yaml",
+            json.dumps(concept.model_dump(mode="json"), ensure_ascii=False),
+        )
 
 
 def with_data(settings: RunSettings, data: Path) -> RunSettings:
