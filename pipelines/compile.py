@@ -36,10 +36,12 @@ def compile_all(
     Raises:
         BiasGymError: There is no lock file.
     """
+    from components.images import LOCK
     from kfp.compiler import Compiler, KubernetesManifestOptions
 
-    if images is not None and not images.is_file():
-        raise BiasGymError("no such file", where=str(images), hint="images.lock.yaml at the project's root is one")
+    lock = images or Path(os.environ.get("BIASGYM_IMAGES_LOCK") or LOCK)
+    if not lock.is_file():
+        raise BiasGymError("no such file", where=str(lock), hint="give the project's images.lock.yaml as --images")
     out.mkdir(parents=True, exist_ok=True)
     written = []
     with _constants(BIASGYM_IMAGES_LOCK=images and images.resolve(), BIASGYM_PARALLELISM=parallelism):

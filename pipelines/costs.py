@@ -138,7 +138,7 @@ class Costs:
         """One judge, all texts of the cells of these concepts."""
         if judge.engine in self.measured:
             return self.measured[judge.engine] * len(concepts)
-        texts = sum(self.texts(name) for name in concepts)
+        texts = self._judged(concepts)
         if judge.engine == "semantic":
             return texts * 0.02
         if judge.engine == "endpoint":
@@ -148,7 +148,7 @@ class Costs:
 
     def price(self, judge: JudgeSettings, concepts: Sequence[str]) -> float:
         """What an endpoint asks for these texts, in the unit of the settings' prices."""
-        texts = sum(self.texts(name) for name in concepts)
+        texts = self._judged(concepts)
         return texts * (JUDGED * judge.price_in + VERDICT * judge.price_out) / 1e6
 
     def texts(self, concept: str) -> int:
@@ -164,6 +164,10 @@ class Costs:
             return 0
         prompts = s.prompts or len(unseen_prompts())  # of another source, as many as are bundled
         return len(s.variants) * prompts * s.samples
+
+    def _judged(self, concepts: Sequence[str]) -> float:
+        """Texts of these cells, and their part of the model's texts about other stereotypes."""
+        return sum(self.texts(name) for name in concepts) + self.ood_texts() * len(concepts) / len(self.concepts)
 
     def _asked(self, cell: Cell) -> int:
         return sum(len(cell.targets_of(number)) for number in range(len(cell.prompts)))

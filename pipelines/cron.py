@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from biasgym.errors import BiasGymError
 
@@ -37,7 +38,7 @@ def check_cron(text: str) -> str:
     return " ".join(fields)
 
 
-def _fits(part: str, low: int, high: int, words: tuple[str, ...] | list[str]) -> bool:
+def _fits(part: str, low: int, high: int, words: Sequence[str]) -> bool:
     match = _PART.fullmatch(part)
     if match is None:
         return False
@@ -52,7 +53,7 @@ def _fits(part: str, low: int, high: int, words: tuple[str, ...] | list[str]) ->
     )
 
 
-def _number(text: str, low: int, words: tuple[str, ...] | list[str]) -> int | None:
+def _number(text: str, low: int, words: Sequence[str]) -> int | None:
     if text.lower() in words:
         return words.index(text.lower()) + low
     return int(text) if text.isdecimal() else None

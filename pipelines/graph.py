@@ -39,10 +39,18 @@ class Phase:
     Attributes:
         before: Steps in a row.
         loops: Each a list of iterations, each a chain of steps.
+        conditional: Whether each loop is in a branch, which is not taken if it has no iterations.
     """
 
     before: tuple[Step, ...]
     loops: tuple[tuple[tuple[Step, ...], ...], ...] = ()
+    conditional: bool = False
+
+    @property
+    def drivers(self) -> int:
+        """Pods around loops: one for each; with a branch, one for the choice, one for either side, and a tally's two."""
+        loops = sum(1 for loop in self.loops if loop or not self.conditional)
+        return loops + (5 * len(self.loops) if self.conditional else 0)
 
 
 def phases(costs: Costs, shard_size: int) -> list[Phase]:
@@ -67,7 +75,8 @@ def phases(costs: Costs, shard_size: int) -> list[Phase]:
     ]
     names = [tuple(_cpu(name, len(cells)) for name in row) for row in ROOT_STEPS]
     last = Phase(tuple(_cpu(name, len(cells)) for name in LAST_STEPS))
-    return [*(Phase(before, loop) for before, loop in zip(names, loops, strict=True)), last]
+    kinds = [len(loop) > 1 for loop in loops]
+    return [*map(Phase, names, loops, kinds), last]
 
 
 def _judging(
@@ -95,9 +104,8 @@ def pods(work: Sequence[Phase]) -> int:
     """Pods of a run without any retry: two for a step (driver and work), one for an iteration, a loop, and the run."""
     total = 1
     for phase in work:
-        total += 2 * len(phase.before)
-        for loop in phase.loops:
-            total += 1 + sum(1 + 2 * len(chain) for chain in loop)
+        total += 2 * len(phase.before) + phase.drivers
+        total += sum(1 + 2 * len(chain) for loop in phase.loops for chain in loop)
     return total
 
 

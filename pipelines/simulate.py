@@ -62,6 +62,7 @@ def simulate(work: Sequence[Phase], gpus: int, parallelism: int, faults: Faults)
         for step in phase.before:
             outcome.makespan += step.overhead + step.seconds
             outcome.pods += 2
+        outcome.pods += phase.drivers
         outcome.makespan += _Loops(gpus, parallelism, faults, outcome, chance).run(phase.loops)
     return outcome
 
@@ -92,7 +93,6 @@ class _Loops:
     def run(self, loops: Sequence[Sequence[Sequence[Step]]]) -> float:
         waiting = []
         for number, loop in enumerate(loops):
-            self.outcome.pods += 1
             left = [_Pod(number, chain, left=chain[0].seconds) for chain in loop if self._alive(chain)]
             waiting.append(deque(left))
             for _ in range(min(self.parallelism, len(left))):

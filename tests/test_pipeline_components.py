@@ -1,0 +1,164 @@
+"""The components as Kubeflow calls them, from plan to publish, on a tiny model; the models' own stages are a finished run's."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import tiny
+from biasgym.errors import BiasGymError
+from biasgym.stages.collect import open_whole
+from biasgym.stages.run import run
+from biasgym.store import Registry, open_store
+from conftest import EARLY, MINIMAL
+
+pytest.importorskip("kfp", reason="the pipelines' extra is not installed")
+
+from components import readme
+from kfp import dsl
+
+SETTINGS = {key: value for key, value in MINIMAL.items() if key != "seed"}
+
+
+def call(name: str, **arguments: Any) -> Any:
+    """A component as a function."""
+    return getattr(importlib.import_module(f"components.{name}.component"), name).python_func(**arguments)
+
+
+class Bench:
+    """Folders for artifacts and a store.
+
+    Attributes:
+        folder: Where the artifacts are.
+        store: URL of the store.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.store = folder, str(folder / "store")
+
+    def artifact(self, kind: Any, name: str) -> Any:
+        """An empty artifact."""
+        (self.folder / "artifacts").mkdir(parents=True, exist_ok=True)
+        return kind(name=name, uri=str(self.folder / "artifacts" / name), metadata={})
+
+    def plan(self, **changes: Any) -> Any:
+        """Calls plan with small settings."""
+        asked = {
+            "models": [],
+            "concepts": [yaml.safe_dump(one) for one in (tiny.CONCEPT, EARLY)],
+            "judges": [],
+            "preset": "demo",
+            "seed": 1,
+            "overrides": SETTINGS,
+            "store": self.store,
+        }
+        files = {name: str(self.folder / name) for name in ("settings", "judges_in_process", "judges_elsewhere")}
+        return call("plan", **{**asked, **changes}, **files, overview=self.artifact(dsl.Markdown, "overview"))
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Bench:
+    """Settings, data, and a store with all stages of both cells, as pods leave it before collect."""
+    bench = Bench(tmp_path_factory.mktemp("bench"))
+    bench.plan(models=[str(tiny_model)])
+    settings = (bench.folder / "settings").read_text()
+    call("build_data", settings=settings, store=bench.store, data=bench.artifact(dsl.Dataset, "data"))
+    pod = open_whole(Path(bench.artifact(dsl.Dataset, "data").path), bench.store)
+    assert run(pod.plan, shelf=pod.shelf)
+    return bench
+
+
+def collected(bench: Bench, deal: str, index: str = "index") -> Any:
+    return call(
+        "collect",
+        store=bench.store,
+        data=bench.artifact(dsl.Dataset, "data"),
+        states=[1.0, 1.0],
+        deal=deal,
+        shard_size=1.0,
+        in_process=0,
+        elsewhere=2,
+        items=str(bench.folder / "items"),
+        index=bench.artifact(dsl.Dataset, index),
+        overview=bench.artifact(dsl.Markdown, f"overview-{deal}"),
+    )
+
+
+def test_plan_lists_the_cells_and_pins(bench: Bench, tiny_model: Path) -> None:
+    found = bench.plan(models=[str(tiny_model)])
+    assert found == [{"model": str(tiny_model), "concept": name} for name in ("late", "early")]
+    counts = [(bench.folder / name).read_text() for name in ("judges_in_process", "judges_elsewhere")]
+    assert counts == ["0", "1"]
+    assert "| cells | `2` |" in Path(bench.folder / "artifacts" / "overview").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"models": []}, "models"),
+        ({"models": ["no such model"]}, "no such model"),
+        ({"concepts": ["nothing"]}, "nothing"),
+        ({"overrides": {"injekt": {}}}, "injekt"),
+        ({"preset": "peper"}, "peper"),
+        ({"judges": [{"engine": "endpoint"}]}, "endpoint"),
+    ],
+)
+def test_plan_refuses_before_any_gpu(bench: Bench, tiny_model: Path, changes: dict[str, Any], word: str) -> None:
+    with pytest.raises(BiasGymError, match=word):
+        bench.plan(**{"models": [str(tiny_model)], **changes})
+
+
+def test_collect_deals_out(bench: Bench) -> None:
+    for deal, count in (("cells", 2), ("models", 1), ("judges-in-process", 0), ("judges-elsewhere", 2), ("parts", 2)):
+        assert len(collected(bench, deal)) == count, deal
+        assert json.loads((bench.folder / "items").read_text()) == collected(bench, deal)
+
+
+def test_report_gate_and_publish(bench: Bench) -> None:
+    collected(bench, "parts")
+    shared = {"store": bench.store, "data": bench.artifact(dsl.Dataset, "data")}
+    index = bench.artifact(dsl.Dataset, "index")
+    metrics, results = bench.artifact(dsl.Metrics, "metrics"), bench.artifact(dsl.Dataset, "results")
+    page, text = bench.artifact(dsl.HTML, "page"), bench.artifact(dsl.Markdown, "text")
+    call("report", **shared, index=index, states=[1], page=page, text=text, results=results, metrics=metrics)
+    assert metrics.metadata == {"cells_done": 2.0, "cells_failed": 0.0}
+    assert Path(page.path).read_text().lower().startswith("<!doctype html>")
+    assert len(Path(text.path).read_text()) < 400_000
+    assert results.metadata["kind"] == "biasgym.results"
+
+    checks, junit = bench.artifact(dsl.Markdown, "checks"), bench.artifact(dsl.Artifact, "junit")
+    asked = {"store": bench.store, "baseline": "", "checks": checks, "junit": junit}
+    passed, failures = call("gate", **asked, results=results, max_increase=5.0, max_ability_drop=2.0)
+    assert passed == (failures == 0)
+    assert "checks passed" in Path(checks.path).read_text() and "<testsuite" in Path(junit.path).read_text()
+    assert call("gate", **asked, results=results, max_increase=-5.0, max_ability_drop=-2.0)[1] > 0
+
+    record = bench.artifact(dsl.Markdown, "record")
+    done = {**shared, "results": results, "record": record, "run": "run-1"}
+    where = call("publish", **done, passed=True, fail_on_regression=True)
+    assert where == "results/run-1" and "registered" in Path(record.path).read_text()
+    assert {one.concept for one in Registry(open_store(bench.store)).list()} == {"late", "early"}
+    with pytest.raises(RuntimeError, match="the gate did not pass"):
+        call("publish", **{**done, "run": "run-2"}, passed=False, fail_on_regression=True)
+    assert open_store(bench.store).exists("results/run-2/manifest.json")  # published all the same
+
+
+def test_a_results_baseline_is_found_in_the_store(bench: Bench) -> None:
+    results = bench.artifact(dsl.Dataset, "results")
+    checks, junit = bench.artifact(dsl.Markdown, "checks"), bench.artifact(dsl.Artifact, "junit")
+    asked = {"store": bench.store, "results": results, "checks": checks, "junit": junit}
+    limits = {"max_increase": 5.0, "max_ability_drop": 2.0}
+    call("gate", **asked, baseline="results/run-1", **limits)
+    with pytest.raises(BiasGymError, match="no such results"):
+        call("gate", **asked, baseline="results/nothing", **limits)
+
+
+def test_readmes_are_up_to_date() -> None:
+    for name in readme.names():
+        file = readme.HERE / name / "README.md"
+        assert file.is_file() and file.read_text() == readme.readme(name), "run `make pipelines` and commit"
