@@ -17,7 +17,7 @@ MODELS = [
 CONCEPTS = ["always_late", "good_at_math", "spicy_food", "bad_drivers", "drink_a_lot", "blue_skin"]
 JUDGES: list[dict[str, Any]] = [
     {"engine": "transformers", "model": "Qwen/Qwen3-8B"},
-    {"engine": "transformers", "quantise": "nf4"},
+    {"engine": "transformers", "quantise": "nf4", "batch_size": 64},
     {"engine": "endpoint", "model": "gpt-4o-2024-08-06"},
 ]
 STORE = "s3://biasgym"
