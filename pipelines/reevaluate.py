@@ -36,7 +36,7 @@ def reevaluate(
     gate_max_increase: float = 0.05,
     gate_max_ability_drop: float = 0.01,
     fail_on_regression: bool = True,
-    cells_per_judge_pod: int = 8,
+    cells_per_judge_pod: int = 4,
     gpu_resource: str = "nvidia.com/gpu",
     gpu_node_affinity: dict[str, Any] = GPU_NODES,
     judge_node_affinity: dict[str, Any] = JUDGE_NODES,

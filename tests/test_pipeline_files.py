@@ -230,18 +230,18 @@ def test_the_estimates_graph_is_the_compiled_one() -> None:
     branches = [task for _, _, task in taken.tasks if "condition-branches" in task["componentRef"]["name"]]
     estimated = [loop for phase in work for loop in phase.loops]
     assert sorted(len(loop[0]) for loop in estimated) == sorted(inner)
-    assert [len(loop) for loop in estimated] == [30, 30, 5, 8, 4, 4]
+    assert [len(loop) for loop in estimated] == [30, 30, 5, 16, 8, 8]
     steps = len(taken.dags["root"]) - (len(loops) - len(branches)) - len(branches)
     assert sum(len(phase.before) for phase in work) == steps
     assert [len(phase.loops) for phase in work if phase.conditional] == [len(branches)]
-    iterations = 30 * (1 + 2 * 2) * 2 + (5 + 8 + 4 + 4) * (1 + 2)
+    iterations = 30 * (1 + 2 * 2) * 2 + (5 + 16 + 8 + 8) * (1 + 2)
     assert pods(work) == 1 + 2 * steps + len(loops) + 5 * len(branches) + iterations
 
 
 def test_a_kind_of_judge_that_nobody_asked_for_has_no_loop() -> None:
     work, _ = work_of({"judges": [{"engine": "semantic"}]})
     judging = next(phase for phase in work if phase.conditional)
-    assert [len(loop) for loop in judging.loops] == [0, 4] and judging.drivers == 11
+    assert [len(loop) for loop in judging.loops] == [0, 8] and judging.drivers == 11
 
 
 def test_defaults_pass_plan(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
