@@ -93,7 +93,7 @@ def reevaluate(
         run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
     )
     cluster.on_cpu(found, retry=False).set_caching_options(False)
-    with dsl.If(found.outputs["count"] > 0, name="something-new"):
+    with dsl.If(found.outputs["Output"] > 0, name="something-new"):
         asked = Asked(
             models=found.outputs["models"],
             concepts=concepts,

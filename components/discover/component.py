@@ -1,6 +1,6 @@
 """KFP component discover; thin: what it does is in `biasgym.stages`."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from kfp import dsl
 
@@ -17,8 +17,10 @@ def discover(
     overrides: dict[str, Any],
     store: str,
     run: str,
+    models: dsl.OutputPath(list),
+    baseline: dsl.OutputPath(str),
     overview: dsl.Output[dsl.Markdown],
-) -> NamedTuple("Discovery", models=list[str], count=int, baseline=str):
+) -> int:
     """Looks for model releases that the registry does not know, and claims them for this run.
 
     Args:
@@ -30,19 +32,25 @@ def discover(
         overrides: As for plan.
         store: URL of the store.
         run: Id of the run, for the claims: an overlapping run leaves them alone.
+        models: Hub ids with commits.
+        baseline: Where the predecessors' results are in the store.
         overview: What was found, and what was left out and why.
 
     Returns:
-        models: Hub ids with commits.
-        count: How many.
-        baseline: Where the predecessors' results are in the store.
+        How many models are new.
     """
+    import json
+
     from biasgym.stages.publish import look_for_releases
 
     asked = {**overrides, "concepts": concepts, "preset": preset, "seed": int(seed)}
     if judges:
         asked["judges"] = judges
     found = look_for_releases(watch, asked, store, run)
+    with open(models, "w", encoding="utf-8") as file:
+        json.dump(found.models, file)
+    with open(baseline, "w", encoding="utf-8") as file:
+        file.write(found.baseline)
     with open(overview.path, "w", encoding="utf-8") as file:
         file.write(found.overview)
-    return found.models, len(found.models), found.baseline
+    return len(found.models)
