@@ -10,7 +10,7 @@ from typing import Any
 from kfp import dsl, kubernetes
 from kfp.dsl import PipelineTask
 
-CACHE = "/cache"
+CACHE = "/cache"  # the images look there for weights: their HF_HOME is below it
 USER = 10001  # of the images, and of the volume with the weights
 RETRIES = int(os.environ.get("BIASGYM_RETRIES", "3"))
 HOUR = 3600
@@ -99,7 +99,6 @@ class Cluster:
         kubernetes.add_toleration_json(task, self.gpu_tolerations)
         kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", medium="Memory", size_limit="8Gi")
         kubernetes.mount_pvc(task, self.cache_volume, CACHE)
-        task.set_env_variable("HF_HOME", f"{CACHE}/hub")
 
     def _common(self, task: PipelineTask, hours: int, *, retry: bool = True) -> PipelineTask:
         """Store and hub, and another try for a pod that was evicted or whose spot node is gone: it resumes from the store."""

@@ -140,8 +140,7 @@ def test_gpu_stages_have_all_they_need(compiled: Compiled) -> None:
             "medium": "Memory",
             "sizeLimit": "8Gi",
         }
-        env = {one["name"]: one["value"] for one in compiled.executors[name]["env"]}
-        assert env == {"HF_HOME": "/cache/hub"}
+        assert not compiled.executors[name].get("env")  # where weights are cached is the image's affair
 
 
 def test_cpu_stages_stay_off_gpu_nodes(compiled: Compiled) -> None:
