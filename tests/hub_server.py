@@ -80,6 +80,8 @@ class HubServer:
         info = self.models.get(f"{owner}/{name}")
         if info is None:
             return 404, "RepoNotFound", {"error": "Repository not found"}
+        if rest[:1] == ["tree"]:
+            return 200, "", []
         if rest == ["auth-check"]:
             return (403, "GatedRepo", {"error": "gated"}) if info["gated"] and not opened else (200, "", {})
         if rest[:1] == ["revision"] and rest[1] not in info.get("branches", ()):
