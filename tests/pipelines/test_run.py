@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,7 @@ from biasgym.stages.run import run
 from biasgym.store import Registry, Store, fetch, open_store
 from compiled import compiled, run_compiled
 from conftest import EARLY, MINIMAL, Desk
-from hub_server import HubServer, model
 from s3_server import BUCKET, S3Server
-
-OLD, NEW = "a" * 40, "b" * 40
 
 pytest.importorskip("kfp", reason="the pipelines' extra is not installed")
 
@@ -85,40 +81,3 @@ def test_the_pipeline_finds_what_one_process_finds(
     run_compiled(package, asked, tmp_path / "again", s3.environment)
     after = {entry.key: store.read(entry.key) for entry in store.list("stages") if entry.key.endswith("manifest.json")}
     assert after == before
-
-
-@pytest.fixture
-def hub(tmp_path: Path, tiny_model: Path) -> Iterator[tuple[HubServer, dict[str, str]]]:
-    """A hub that knows one model, whose files are in the cache already; and what its clients need to know."""
-    snapshots = tmp_path / "hub" / "hub" / "models--owner--tiny" / "snapshots"
-    for sha in (OLD, NEW):
-        shutil.copytree(tiny_model, snapshots / sha)
-    server = HubServer({"owner/tiny": model("a")})
-    yield server, {"HF_ENDPOINT": server.endpoint, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0"}
-    server.close()
-
-
-def test_a_release_is_evaluated_once_and_the_next_against_it(
-    hub: tuple[HubServer, dict[str, str]], s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server, known = hub
-    for name, value in s3.environment.items():
-        monkeypatch.setenv(name, value)
-    url = f"s3://{BUCKET}/reevaluate"
-    package = compiled("reevaluate", tmp_path)
-    asked = {**parameters(url), "watch": {"models": ["owner/tiny"]}, "fail_on_regression": False}
-    asked["concepts"] = asked["concepts"][:1]
-    environment = {**s3.environment, **known}
-
-    run_compiled(package, asked, tmp_path / "first", environment)
-    registry = Registry(open_store(url))
-    assert {(record.concept, record.revision) for record in registry.list()} == {("late", OLD)}
-
-    run_compiled(package, asked, tmp_path / "nothing-new", environment)
-    assert not list((tmp_path / "nothing-new").rglob("plan"))  # one step, and the run was a success
-
-    server.models["owner/tiny"] = model("b")
-    run_compiled(package, asked, tmp_path / "second", environment)
-    assert {record.revision for record in registry.list()} == {OLD, NEW}
-    (checks,) = (tmp_path / "second").rglob("gate/checks")
-    assert "strength of original" in checks.read_text()  # against the baseline, not only against itself
