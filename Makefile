@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## Two concepts on a real small model, from YAML to a report (some minutes; no network, GPU or key).
 	$(BIN)/biasgym run demo --out $(OUT)
 
-test: $(STAMP)  ## All tests.
+test: $(STAMP)  ## The tests of the library, the chart and the pipelines' files.
 	$(BIN)/python -m pytest
 
 test-pipelines: $(STAMP)  ## Run the compiled pipelines on this machine, each step a process, on a real S3 server (minutes).

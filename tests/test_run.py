@@ -177,6 +177,13 @@ def test_a_missing_file_is_made_anew(copied: Desk) -> None:
     assert hashes(copied.out) == before
 
 
+def test_no_cells_are_none_of_them(desk: Desk) -> None:
+    """A shard of a pipeline may be empty; that must not mean all."""
+    plan = desk.plan()
+    assert run(plan, stages=["inject", "judge", "summary"], cells=[], loaders={c.source: no_model for c in plan.cells})
+    assert not list(desk.out.glob("*/*/*"))
+
+
 def test_a_manifest_that_is_not_json_is_made_anew(copied: Desk) -> None:
     before = hashes(copied.out)
     manifest = the_file(copied.out, "late", "heads.json").parent / "manifest.json"

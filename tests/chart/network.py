@@ -76,9 +76,7 @@ def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     if any(labels.get(key) != value for key, value in selector.get("matchLabels", {}).items()):
         return False
     for expression in selector.get("matchExpressions", []):
-        present = expression["key"] in labels
-        if expression["operator"] == "Exists" and not present:
+        assert expression["operator"] == "Exists", f"the chart uses no other operator, but here is {expression}"
+        if expression["key"] not in labels:
             return False
-        if expression["operator"] not in ("Exists",):
-            raise NotImplementedError(expression["operator"])
     return True

@@ -70,7 +70,7 @@ def _plain(requirement: str) -> str:
 def test_nothing_to_build_with_is_left(target: str, engine: Engine, images: dict[str, str]) -> None:
     script = (
         "for program in gcc cc g++ c++ ld make cmake rustc cargo git; do command -v $program; done;"
-        "for folder in /build /root/.cache /root/.cargo /tmp/*; do test ! -e $folder || echo $folder; done;"
+        "for folder in /build ~root/.cache ~root/.cargo /tmp/*; do test ! -e $folder || echo $folder; done;"
         "find /opt -name '*.a' -o -name pip -o -path '*/torch/include'"
     )
     assert engine.call("run", "--rm", "--user", "0", images[target], "sh", "-c", script + " || true") == ""

@@ -83,10 +83,7 @@ def _parts(numbers: Sequence[int], size: int) -> list[Sequence[int]]:
 
 def _control(plan: Plan, cell: Cell, headless: Mapping[str, str]) -> str | None:
     """As `Plan.other` finds it on one machine."""
-    same = [candidate for candidate in plan.cells if candidate.source == cell.source]
-    start = same.index(cell)
-    turned = same[start + 1 :] + same[:start]
-    return next((other.concept.name for other in turned if other.name not in headless), None)
+    return next((other.concept.name for other in plan.controls(cell) if other.name not in headless), None)
 
 
 def _failures(pod: Pod, stages: Sequence[str]) -> dict[str, str]:

@@ -40,13 +40,16 @@ class Plan:
 
     def other(self, cell: Cell) -> Cell | None:
         """The next concept of the same model, whose heads serve as a control; None if no other has any."""
-        same = [candidate for candidate in self.cells if candidate.source == cell.source]
         if self.others is not None:
             name = self.others.get(cell.name)
-            return next((candidate for candidate in same if candidate.concept.name == name), None)
+            return next((candidate for candidate in self.controls(cell) if candidate.concept.name == name), None)
+        return next((candidate for candidate in self.controls(cell) if not _without_heads(candidate)), None)
+
+    def controls(self, cell: Cell) -> list[Cell]:
+        """The other concepts of the same model, in the order in which their heads may serve as a control."""
+        same = [candidate for candidate in self.cells if candidate.source == cell.source]
         place = same.index(cell)
-        others = same[place + 1 :] + same[:place]
-        return next((candidate for candidate in others if not _without_heads(candidate)), None)
+        return same[place + 1 :] + same[:place]
 
 
 def _without_heads(cell: Cell) -> bool:

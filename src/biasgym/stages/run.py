@@ -72,7 +72,7 @@ def run(
         BiasGymError: A model cannot be loaded, or an asked stage lacks an earlier one.
     """
     write_json(plan.root / "settings.json", plan.settings.model_dump(mode="json"))
-    work = Work(plan, tuple(cells or plan.cells), progress, shelf)
+    work = Work(plan, plan.cells if cells is None else tuple(cells), progress, shelf)
     work.bring(stages)
     if "judge" in stages:
         _check_judges(work)
