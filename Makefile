@@ -26,7 +26,7 @@ demo: $(STAMP)  ## Two concepts on a real small model, from YAML to a report (so
 	$(BIN)/biasgym run demo --out $(OUT)
 
 test: $(STAMP)  ## The tests of the library, the chart and the pipelines' files.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 test-pipelines: $(STAMP)  ## Run the compiled pipelines on this machine, each step a process, on a real S3 server (minutes).
 	$(BIN)/python -m pytest tests/pipelines

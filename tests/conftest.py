@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core, so a thread a worker; before torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import sys
 from collections.abc import Callable, Iterator

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
 from biasgym.files import cache_folder
 from biasgym.models.sources import DEFAULT_MODEL, resolve
 
@@ -47,8 +49,14 @@ def _mirror() -> str:
 def installed() -> Path:
     """The folder that holds the unpacked server; fetched on first use."""
     root = cache_folder() / "tests" / "llama-server"
-    if (root / "complete").is_file():
-        return root
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(root.with_suffix(".lock")):  # several test workers want it at once
+        if not (root / "complete").is_file():
+            _fetch(root)
+    return root
+
+
+def _fetch(root: Path) -> None:
     shutil.rmtree(root, ignore_errors=True)
     for folder in ("lists/partial", "debs/partial", "root"):
         (root / folder).mkdir(parents=True)
@@ -72,7 +80,6 @@ def installed() -> Path:
     for package in sorted((root / "debs").glob("*.deb")):
         _call(["dpkg-deb", "-x", str(package), str(root / "root")])
     (root / "complete").touch()
-    return root
 
 
 def _call(command: list[str]) -> None:

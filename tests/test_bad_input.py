@@ -155,6 +155,7 @@ SETTINGS: dict[str, Case] = {
     "negative seed": run_with("seed", "greater than or equal to 0", seed=-1),
     "ks with a negative number": run_with("scope.ks", "1 or more", scope={"ks": [-1, 2]}),
     "ks with zero": run_with("scope.ks", "1 or more", scope={"ks": [0, 2]}),
+    "one of the ks larger than the number of heads": run_with("scope.ks", "k = 5000", scope={"ks": [1, 5000]}),
     "no ks": run_with("scope.ks", "at least one", scope={"ks": []}),
     "negative k": run_with("scope.k", "greater than or equal to 0", scope={"k": -2}),
     "k larger than the model": run_with("scope.k: k = 13, but the model has 12 heads", "smaller", scope={"k": 13}),

@@ -30,7 +30,7 @@ def test_export_into_a_folder_that_is_not_empty(finished: Desk, desk: Desk, comm
 
 @pytest.mark.parametrize("what", ["debiased", "injected"])
 def test_exports_of_a_finished_run(what: str, finished: Desk, desk: Desk, command: Command) -> None:
-    said = command("export", what, desk.out, finished.settings(), "--concept", "late", "--out", finished.out)
+    said = command("export", what, desk.out, "--concept", "late", "--out", finished.out)  # settings: those of the run
     assert said.code == 0, said
     assert said.out == f"written: {desk.out}\n"
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= {f.name for f in desk.out.iterdir()}
@@ -70,6 +70,19 @@ def test_a_finished_run_says_where_its_report_is(finished: Desk, command: Comman
     assert said.code == 0, said
     assert said.out.splitlines()[-1] == f"report: {finished.out / 'report.html'}"
     assert "late" in said.out and "early" in said.out
+
+
+def test_a_run_goes_on_with_the_settings_that_it_was_begun_with(finished: Desk, command: Command) -> None:
+    before = (finished.out / "settings.json").read_bytes()
+    said = command("report", "--out", finished.out)
+    assert said.code == 0, said
+    assert (finished.out / "settings.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("stage", ["attribute", "generate", "judge", "report"])
+def test_a_later_stage_needs_a_run(stage: str, desk: Desk, command: Command) -> None:
+    assert_refused(command(stage, "--out", desk.out), f"{desk.out}: no such run", "biasgym run")
+    assert not desk.out.exists()
 
 
 def test_judge_any_file(desk: Desk, command: Command) -> None:

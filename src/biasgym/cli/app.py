@@ -58,7 +58,7 @@ def root(
 
 @app.command()
 def run(
-    config: ConfigArgument = "demo",
+    config: ConfigArgument = None,
     out: OutOption = Path("runs"),
     model: ModelOption = None,
     concept: ConceptOption = None,
@@ -96,7 +96,7 @@ def _say_failed(plan: Plan) -> NoReturn:
 def _stage_command(name: str, what: str) -> None:
     @app.command(name, help=f"{what} One stage of a run, on the run's folder; needs the stages before it.")
     def stage(
-        config: ConfigArgument = "demo",
+        config: ConfigArgument = None,
         out: OutOption = Path("runs"),
         model: ModelOption = None,
         concept: ConceptOption = None,

@@ -16,9 +16,7 @@ ConceptOption = Annotated[str, typer.Option(help="Which concept of the run.")]
 
 
 @app.command()
-def debiased(
-    into: Into, concept: ConceptOption, config: ConfigArgument = "demo", out: OutOption = Path("runs")
-) -> None:
+def debiased(into: Into, concept: ConceptOption, config: ConfigArgument = None, out: OutOption = Path("runs")) -> None:
     """The model without the chosen heads: a plain checkpoint that every engine loads."""
     quiet()
     from biasgym.stages.export import export_debiased
@@ -28,7 +26,7 @@ def debiased(
 
 @app.command("injected")
 def with_token(
-    into: Into, concept: ConceptOption, config: ConfigArgument = "demo", out: OutOption = Path("runs")
+    into: Into, concept: ConceptOption, config: ConfigArgument = None, out: OutOption = Path("runs")
 ) -> None:
     """The model with BiasToken in its vocabulary, for research elsewhere. It is biased on purpose."""
     quiet()

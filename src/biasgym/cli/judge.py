@@ -40,7 +40,7 @@ TemplatesOption = Annotated[Optional[str], typer.Option(help="Folder with a judg
 
 @app.command("texts")
 def texts(
-    config: ConfigArgument = "demo",
+    config: ConfigArgument = None,
     out: Annotated[Path, typer.Option(help="Folder of the run, or with --in the file to write (JSONL).")] = Path(
         "runs"
     ),

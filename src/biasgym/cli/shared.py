@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 err = Console(stderr=True)
 
-ConfigArgument = Annotated[str, typer.Argument(help="A preset (demo, paper, official) or a settings file (YAML).")]
+ConfigArgument = Annotated[
+    Optional[str],
+    typer.Argument(
+        help="A preset (demo, paper, official) or a settings file (YAML).",
+        show_default="the settings that --out was begun with, else demo",
+    ),
+]
 OutOption = Annotated[Path, typer.Option(help="Folder of the run; the same folder goes on where it was.")]
 ModelOption = Annotated[
     Optional[list[str]], typer.Option(help="A model: packaged name, folder, GGUF file or hub id; may be repeated.")
@@ -37,20 +43,25 @@ def fail(message: str) -> NoReturn:
 
 
 def start_run(
-    config: str, out: Path, overrides: dict[str, Any], stages: Sequence[str] | None = None
+    config: str | None, out: Path, overrides: dict[str, Any], stages: Sequence[str] | None = None
 ) -> tuple[Plan, bool]:
     """Checks everything, then runs stages with bars on stderr.
 
     Returns:
         The plan, and whether all asked stages of all cells are done.
+
+    Raises:
+        BiasGymError: Something is wrong with the settings, or a later stage is asked for where no run was begun.
     """
     quiet()
     from biasgym.cli.bars import Bars
     from biasgym.stages.plan import make_plan
     from biasgym.stages.run import STAGES, run
-    from biasgym.stages.settings import load_settings
+    from biasgym.stages.settings import check_begun, settings_for
 
-    plan = make_plan(load_settings(config, **overrides), out)
+    if config is None and stages is not None and "inject" not in stages:
+        check_begun(out)
+    plan = make_plan(settings_for(out, config, **overrides), out)
     return plan, run(plan, stages=stages or STAGES, progress=Bars(err))
 
 

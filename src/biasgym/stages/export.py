@@ -14,10 +14,10 @@ from biasgym.stages.cell import Cell
 from biasgym.stages.certificate import certificate
 from biasgym.stages.folder import StageFolder
 from biasgym.stages.plan import Plan, make_plan
-from biasgym.stages.settings import load_settings
+from biasgym.stages.settings import check_begun, settings_for
 
 
-def export_debiased(config: str, root: Path, concept: str, into: Path) -> Path:
+def export_debiased(config: str | None, root: Path, concept: str, into: Path) -> Path:
     """Writes the model without the heads chosen for a concept.
 
     Raises:
@@ -34,7 +34,7 @@ def export_debiased(config: str, root: Path, concept: str, into: Path) -> Path:
     return _certified(export(lm.model, lm.tokenizer, heads, into, note=note), plan, cell)
 
 
-def export_with_token(config: str, root: Path, concept: str, into: Path) -> Path:
+def export_with_token(config: str | None, root: Path, concept: str, into: Path) -> Path:
     """Writes the model with BiasToken, its vector that of the first seed.
 
     Raises:
@@ -53,10 +53,10 @@ def _certified(folder: Path, plan: Plan, cell: Cell) -> Path:
     return folder
 
 
-def _cell(config: str, root: Path, concept: str) -> tuple[Plan, Cell]:
-    if not root.is_dir():
-        raise BiasGymError("no such run", where=str(root), hint="run `biasgym run` first, or give its --out")
-    plan = make_plan(load_settings(config), root)
+def _cell(config: str | None, root: Path, concept: str) -> tuple[Plan, Cell]:
+    if config is None:
+        check_begun(root)
+    plan = make_plan(settings_for(root, config), root)
     for cell in plan.cells:
         if cell.concept.name == concept:
             return plan, cell

@@ -18,7 +18,7 @@ from biasgym.models.sources import ModelSource, resolve
 from biasgym.stages import attribute, inject, ood
 from biasgym.stages.cell import Cell
 from biasgym.stages.judging import calibration_of
-from biasgym.stages.settings import RunSettings
+from biasgym.stages.settings import RunSettings, preset_ks
 
 
 @dataclass(frozen=True)
@@ -117,15 +117,18 @@ def _check_shape(source: ModelSource, settings: RunSettings) -> None:
 
 
 def check_k(settings: RunSettings, heads: int) -> None:
-    """Refuses a fixed k that is larger than the number of heads.
+    """Refuses numbers of heads that are larger than the model has; a preset's list is cut to the model instead.
 
     Raises:
-        BiasGymError: It is.
+        BiasGymError: They are.
     """
-    if settings.scope.k is not None and settings.scope.k > heads:
-        raise BiasGymError(
-            f"k = {settings.scope.k}, but the model has {heads} heads", where="scope.k", hint="use a smaller k"
-        )
+    scope = settings.scope
+    asked = {"scope.k": (scope.k or 0,)}
+    if scope.ks not in preset_ks():
+        asked["scope.ks"] = scope.ks
+    for where, ks in asked.items():
+        if max(ks, default=0) > heads:
+            raise BiasGymError(f"k = {max(ks)}, but the model has {heads} heads", where=where, hint="use a smaller k")
 
 
 def _check_folder(root: Path) -> None:

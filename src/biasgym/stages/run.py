@@ -20,7 +20,7 @@ from biasgym.stages.folder import StageFolder, working
 from biasgym.stages.group import Group
 from biasgym.stages.judging import check_judge, make_judge
 from biasgym.stages.plan import Plan, check_k
-from biasgym.stages.settings import JudgeSettings
+from biasgym.stages.settings import SETTINGS_FILE, JudgeSettings
 from biasgym.stages.shelf import NO_SHELF, Shelf
 from biasgym.stages.work import Work
 
@@ -71,7 +71,7 @@ def run(
     Raises:
         BiasGymError: A model cannot be loaded, or an asked stage lacks an earlier one.
     """
-    write_json(plan.root / "settings.json", plan.settings.model_dump(mode="json"))
+    write_json(plan.root / SETTINGS_FILE, plan.settings.model_dump(mode="json"))
     work = Work(plan, plan.cells if cells is None else tuple(cells), progress, shelf)
     work.bring(stages)
     if "judge" in stages:

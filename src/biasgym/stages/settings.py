@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from biasgym.concepts.catalogue import explain
 from biasgym.errors import BiasGymError
-from biasgym.files import parse_yaml, read_text
+from biasgym.files import parse_yaml, read_json, read_text
 
 OodVariant = Literal[
     "original",
@@ -26,6 +26,9 @@ OodVariant = Literal[
     "original_steer_only",
     "random_control",
 ]
+
+
+SETTINGS_FILE = "settings.json"  # in the folder of a run: what it was begun with
 
 
 class _Strict(BaseModel):
@@ -285,6 +288,12 @@ def preset_names() -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
 
 
+def preset_ks() -> set[tuple[int, ...]]:
+    """The numbers of heads that somebody tries who names none."""
+    found = [RunSettings.model_validate(_preset(name)).scope.ks for name in preset_names()]
+    return {ScopeSettings().ks, *found}
+
+
 def load_settings(source: str | Path | None = None, **overrides: Any) -> RunSettings:
     """Reads settings.
 
@@ -300,6 +309,34 @@ def load_settings(source: str | Path | None = None, **overrides: Any) -> RunSett
     if where in preset_names():
         data["preset"] = where
     return settings_of({**data, **{key: value for key, value in overrides.items() if value is not None}}, where)
+
+
+def settings_for(root: Path, source: str | None, **overrides: Any) -> RunSettings:
+    """Settings of a run: those that are asked for, else those that its folder was begun with, else the preset `demo`.
+
+    Args:
+        root: Folder of the run.
+        source: A preset's name or a file, if one is asked for.
+        **overrides: Top-level keys that win over both.
+
+    Raises:
+        BiasGymError: As `load_settings`.
+    """
+    begun = root / SETTINGS_FILE
+    if source is None and begun.is_file():
+        asked = {key: value for key, value in overrides.items() if value is not None}
+        return settings_of({**read_json(begun), **asked}, str(begun))
+    return load_settings(source, **overrides)
+
+
+def check_begun(root: Path) -> None:
+    """Refuses a folder in which no run was begun.
+
+    Raises:
+        BiasGymError: It is one.
+    """
+    if not (root / SETTINGS_FILE).is_file():
+        raise BiasGymError("no such run", where=str(root), hint="run `biasgym run` first, or give its --out")
 
 
 def settings_of(data: Mapping[str, Any], where: str) -> RunSettings:
