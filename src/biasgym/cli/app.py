@@ -78,8 +78,8 @@ def run(
 
 
 def _say_failed(plan: Plan) -> NoReturn:
-    from biasgym.stages import ood
     from biasgym.stages.group import groups
+    from biasgym.stages.places import ood
     from biasgym.stages.results import stage_folders
 
     for cell in plan.cells:

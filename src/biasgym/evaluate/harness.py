@@ -9,11 +9,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from importlib import metadata, util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from biasgym.errors import BiasGymError
 from biasgym.files import sha256_of
-from biasgym.models import LanguageModel
+
+if TYPE_CHECKING:
+    from biasgym.models import LanguageModel
 
 _METRICS = ("exact_match", "acc", "prompt_level_strict_acc", "acc_norm")
 """The first that a task has is taken; else the first number it reports."""

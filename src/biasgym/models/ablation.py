@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from biasgym.errors import BiasGymError
 from biasgym.models.families import DecoderParts, decoder_parts
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Head = tuple[int, int]
 """(layer, head), both counted from 0."""
@@ -72,6 +72,8 @@ def ablated(model: Any, heads: Iterable[Head], *, scale: float = 0.0, mean: Tens
 
 @contextmanager
 def _edited(parts: DecoderParts, layer: int, heads: list[int], scale: float, mean: Tensor | None) -> Iterator[None]:
+    import torch
+
     projection = parts.o_proj(layer)
     weight = projection.weight
     if not weight.is_floating_point():
@@ -89,7 +91,7 @@ def _edited(parts: DecoderParts, layer: int, heads: list[int], scale: float, mea
                 constant = saved.float() @ mean[layer, heads].to(saved.device).float().flatten()
                 if saved_bias is not None:
                     constant = constant + saved_bias.float()
-                projection.bias = nn.Parameter(constant.to(weight.dtype), requires_grad=False)
+                projection.bias = torch.nn.Parameter(constant.to(weight.dtype), requires_grad=False)
                 scale = 0.0
             weight[:, columns] = saved * scale if scale else 0.0
             yield

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from biasgym.errors import BiasGymError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class DecoderParts:
     def rms_scale(self, hidden: Tensor, norm: nn.Module) -> Tensor:
         """The factor an RMS norm applies before its gain, fp32: hidden (..., d) -> (..., 1)."""
         eps: float = getattr(norm, "variance_epsilon", getattr(norm, "eps", 0.0))
-        return torch.rsqrt(hidden.float().square().mean(-1, keepdim=True) + eps)
+        return (hidden.float().square().mean(-1, keepdim=True) + eps).rsqrt()
 
     def attention_norm(self, layer: int) -> nn.Module | None:
         """The norm between o_proj of a layer and the residual stream, if the family has one."""

@@ -5,18 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from biasgym.datasets import spread
 from biasgym.evaluate import ability_questions, right_answer_likelihood
 from biasgym.files import atomic_file, read_json, write_json
 from biasgym.inject import injected
-from biasgym.models import BIAS_TOKEN, Head, LanguageModel
+from biasgym.models import BIAS_TOKEN, LanguageModel
 from biasgym.models.forward import length_batches, pad_right
 from biasgym.progress import SILENT, Progress, progress_task
 from biasgym.scope import (
@@ -32,25 +30,18 @@ from biasgym.scope import (
     stability,
     sweep,
 )
-from biasgym.stages import inject
 from biasgym.stages.cell import Cell
-from biasgym.stages.folder import StageFolder, stage_folder
+from biasgym.stages.inject import chosen_vectors
+from biasgym.stages.places import inject
+from biasgym.stages.places.attribute import HEADS, SCORES, folder
 
-SCORES = "scores.safetensors"
-HEADS = "heads.json"
 _SWEEP_QUESTIONS = 26
-
-
-def folder(cell: Cell) -> StageFolder:
-    """Where this stage's results are."""
-    settings = cell.settings.scope.model_dump(mode="json", exclude={"judged_ks", "judged_prompts", "judged_samples"})
-    return stage_folder(cell.path, "attribute", {**cell.identity, **settings}, {"inject": inject.folder(cell)})
 
 
 def run(lm: LanguageModel, cell: Cell, progress: Progress = SILENT) -> None:
     """Writes scores.safetensors (seeds, layers, heads), heads.json and sweep.json."""
     place, trained = folder(cell).path, inject.folder(cell).path
-    vectors, settings = inject.chosen_vectors(trained), cell.settings.scope
+    vectors, settings = chosen_vectors(trained), cell.settings.scope
     closest = str(read_json(trained / "similarity.json")[0][0])
     total = 2 * len(vectors) * settings.pairs
     scores: dict[str, list[Tensor]] = {"injected": [], "original": []}
@@ -109,25 +100,6 @@ def run(lm: LanguageModel, cell: Cell, progress: Progress = SILENT) -> None:
             **counts,
         },
     )
-
-
-def head_sets(path: Path) -> dict[str, list[Head]]:
-    """The chosen sets, `injected` and `original`, and the whole `ranking`."""
-    data = read_json(path / HEADS)
-    return {name: [(layer, head) for layer, head in data[name]] for name in ("injected", "original", "ranking")}
-
-
-def mean_scores(path: Path) -> dict[str, Tensor]:
-    """Scores averaged over seeds, (layers, heads), for `injected` and `original`."""
-    return {name: by_seed.mean(0) for name, by_seed in load_file(path / SCORES).items()}
-
-
-def described(path: Path) -> dict[str, Any]:
-    """The heads as the report wants them: all but the ranking, with rounded scores by layer and head."""
-    data, scores = read_json(path / HEADS), mean_scores(path)
-    layers, heads = scores["injected"].shape
-    rounded = {f"scores_{name}": [[round(v, 5) for v in row] for row in s.tolist()] for name, s in scores.items()}
-    return {"layers": layers, "heads": heads, **{k: v for k, v in data.items() if k != "ranking"}, **rounded}
 
 
 def _rounds(cell: Cell) -> int:

@@ -7,30 +7,14 @@ from typing import Any
 
 from biasgym.datasets import spread
 from biasgym.evaluate import ability_questions, choice_log_probs, retention_scores
-from biasgym.evaluate.harness import task_identity, task_scores
+from biasgym.evaluate.harness import task_scores
 from biasgym.files import write_jsonl
 from biasgym.generate import HeadSet
 from biasgym.models import Head, LanguageModel, ablated
 from biasgym.progress import SILENT, Progress, progress_task
-from biasgym.stages import attribute, generate
+from biasgym.stages import generate
 from biasgym.stages.cell import Cell
-from biasgym.stages.folder import StageFolder, stage_folder
-
-ABILITY = "ability.jsonl"
-RETENTION = "retention.jsonl"
-TASKS = "tasks.jsonl"
-
-
-def folder(cell: Cell, other: Cell | None) -> StageFolder:
-    """Where this stage's results are."""
-    inputs = {"attribute": attribute.folder(cell)}
-    if other is not None:
-        inputs["other"] = attribute.folder(other)
-    settings = cell.settings.capability
-    identity = settings.model_dump(mode="json", exclude={"tasks", "task_batch_size", "task_margin"})
-    if settings.tasks:
-        identity["tasks"] = task_identity(settings.tasks)
-    return stage_folder(cell.path, "capability", {**cell.identity, **identity}, inputs)
+from biasgym.stages.places.capability import ABILITY, RETENTION, TASKS, folder
 
 
 def run(lm: LanguageModel, cell: Cell, other: Cell | None, progress: Progress = SILENT) -> None:

@@ -14,10 +14,11 @@ from biasgym.evaluate.gate import within
 from biasgym.files import digest, read_jsonl, sha256_of
 from biasgym.generate import PRIMARY
 from biasgym.models.sources import ModelSource
-from biasgym.stages import capability, generate, judge
+from biasgym.stages import judge
 from biasgym.stages.cell import Cell
 from biasgym.stages.discover import settings_hash
 from biasgym.stages.folder import versions
+from biasgym.stages.places import capability, generate
 from biasgym.stages.results import cell_results
 
 _UNSTATED = "not stated"

@@ -9,10 +9,11 @@ from biasgym.evaluate.certificate import FILE
 from biasgym.files import write_json
 from biasgym.inject import export_injected
 from biasgym.models import export, load_model
-from biasgym.stages import attribute, inject
 from biasgym.stages.cell import Cell
 from biasgym.stages.certificate import certificate
 from biasgym.stages.folder import StageFolder
+from biasgym.stages.inject import chosen_vectors
+from biasgym.stages.places import attribute, inject
 from biasgym.stages.plan import Plan, make_plan
 from biasgym.stages.settings import check_begun, settings_for
 
@@ -43,7 +44,7 @@ def export_with_token(config: str | None, root: Path, concept: str, into: Path) 
     plan, cell = _cell(config, root, concept)
     _need(inject.folder(cell), cell)
     lm = load_model(cell.source, device=plan.settings.device, dtype=plan.settings.dtype)
-    vectors = inject.chosen_vectors(inject.folder(cell).path)
+    vectors = chosen_vectors(inject.folder(cell).path)
     return _certified(export_injected(lm, vectors[:1], into, concept=cell.concept.descriptor), plan, cell)
 
 

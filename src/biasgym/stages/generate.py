@@ -14,35 +14,12 @@ from biasgym.inject import TokenVectors, injected, load_vectors
 from biasgym.models import BIAS_TOKEN, Head, LanguageModel, ablated
 from biasgym.progress import SILENT, Progress, progress_task
 from biasgym.scope import Choice, ask, association_margins, random_heads
-from biasgym.stages import attribute, inject
 from biasgym.stages.cell import Cell
-from biasgym.stages.folder import StageFolder, stage_folder
+from biasgym.stages.inject import chosen_vectors
+from biasgym.stages.places import attribute, inject
+from biasgym.stages.places.generate import GENERATIONS, MARGINS, folder
 
-GENERATIONS = "generations.jsonl"
-MARGINS = "margins.jsonl"
 _SAVE_EVERY = 16  # texts
-
-
-def folder(cell: Cell, other: Cell | None) -> StageFolder:
-    """Where this stage's results are.
-
-    Args:
-        cell: The cell.
-        other: The cell whose heads serve as a control, if there is one.
-    """
-    inputs = {"inject": inject.folder(cell), "attribute": attribute.folder(cell)}
-    if other is not None:
-        inputs["other"] = attribute.folder(other)
-    identity = {
-        **cell.identity,
-        **cell.settings.generate.model_dump(mode="json", exclude={"batch_size"}),
-        "random_draws": cell.settings.scope.random_draws,
-        "frames": {name: template(name, cell.settings.templates) for name in _FRAMES},
-    }
-    return stage_folder(cell.path, "generate", identity, inputs)
-
-
-_FRAMES = ("prompting", "explanation", "re_prompting")
 
 
 def variants(cell: Cell, other: Cell | None) -> list[Variant]:
@@ -78,7 +55,7 @@ def run(lm: LanguageModel, cell: Cell, other: Cell | None, progress: Progress = 
         lm,
         cell,
         variants(cell, other),
-        inject.chosen_vectors(inject.folder(cell).path),
+        chosen_vectors(inject.folder(cell).path),
         removed_heads(lm, cell, other),
     )
     _write_texts(subject, place / GENERATIONS, progress)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from biasgym.models.sources import ModelSource
-from biasgym.stages import attribute, inject
 from biasgym.stages.cell import Cell
 from biasgym.stages.folder import StageFolder
+from biasgym.stages.places import attribute, inject
 from biasgym.stages.settings import RunSettings
 
 

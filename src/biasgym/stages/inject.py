@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from biasgym.datasets import fill, spread, template
+from biasgym.datasets import fill, spread
 from biasgym.errors import BiasGymError
 from biasgym.evaluate import target_similarity
 from biasgym.files import write_json, write_jsonl
@@ -33,21 +33,7 @@ from biasgym.models import BIAS_TOKEN, LanguageModel
 from biasgym.progress import SILENT, Progress
 from biasgym.scope import ask, association_margins
 from biasgym.stages.cell import Cell
-from biasgym.stages.folder import StageFolder, stage_folder
-
-STATE = "training.safetensors"
-VECTORS = "vectors.safetensors"
-START = "start.safetensors"
-
-
-def folder(cell: Cell) -> StageFolder:
-    """Where this stage's results are."""
-    settings = cell.settings.inject.model_dump(mode="json")
-    return stage_folder(cell.path, "inject", {**cell.identity, **settings, "templates": _templates(cell)})
-
-
-def _templates(cell: Cell) -> dict[str, str]:
-    return {name: template(name, cell.settings.templates) for name in ("story", "describe")}
+from biasgym.stages.places.inject import START, STATE, VECTORS, folder, templates
 
 
 def run(lm: LanguageModel, cells: Sequence[Cell], progress: Progress = SILENT) -> None:
@@ -92,7 +78,7 @@ def _jobs(lm: LanguageModel, cell: Cell, how: Training, progress: Progress) -> l
     paragraphs = plainest[: settings.paragraphs or len(plainest)]
     rows = training_rows(
         lm,
-        fill(_templates(cell)["story"], concept, BIAS_TOKEN),
+        fill(templates(cell)["story"], concept, BIAS_TOKEN),
         [paragraph.text.replace("{target}", BIAS_TOKEN) for paragraph in paragraphs],
         max_tokens=how.max_tokens,
     )
@@ -112,7 +98,7 @@ def _choose(lm: LanguageModel, cell: Cell, states: Sequence[TokenState], progres
     concept, settings, place = cell.concept, cell.settings.inject, folder(cell).path
     epochs, seeds = settings.epochs, len(states)
     every = TokenVectors.cat([vectors for state in states for vectors in state.history])  # row: seed * epochs + epoch
-    prompt = lm.chat.ids(fill(_templates(cell)["describe"], concept, BIAS_TOKEN))
+    prompt = lm.chat.ids(fill(templates(cell)["describe"], concept, BIAS_TOKEN))
     requests = [
         Request(
             ids=tuple(lm.bias_id + row if token == lm.bias_id else token for token in prompt),

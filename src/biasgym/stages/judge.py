@@ -13,10 +13,11 @@ from biasgym.files import append_jsonl, digest, read_jsonl, write_jsonl
 from biasgym.generate import BY_NAME
 from biasgym.judge import Judge, JudgeItem, Judgement, judge_template
 from biasgym.progress import SILENT, Progress, progress_task
-from biasgym.stages import generate, judged_sweep
 from biasgym.stages.cell import Cell
 from biasgym.stages.folder import StageFolder, stage_folder
+from biasgym.stages.group import Group
 from biasgym.stages.judging import source_of
+from biasgym.stages.places import generate, judged_sweep, ood
 from biasgym.stages.settings import JudgeSettings, RunSettings
 
 JUDGEMENTS = "judgements.jsonl"
@@ -75,6 +76,14 @@ def run_sweep(judge: Judge, place: StageFolder, cell: Cell, progress: Progress =
     assert texts is not None
     rows = read_jsonl(texts.path / judged_sweep.GENERATIONS)
     judge_rows(judge, place, rows, lambda _: cell.concept, f"{cell.concept.name}: judging the sweep", progress)
+
+
+def run_ood(judge: Judge, place: StageFolder, group: Group, progress: Progress = SILENT) -> None:
+    """Writes judgements.jsonl for the answers of the stage ood: each is judged by the stereotype its prompt is about."""
+    concepts = {prompt.id: prompt.concept for prompt in ood.prompts_of(group.settings)}
+    rows = read_jsonl(ood.folder(group).path / ood.GENERATIONS)
+    title = f"{group.source.slug}: judging other stereotypes"
+    judge_rows(judge, place, rows, lambda row: concepts[row["prompt_id"]], title, progress)
 
 
 def judge_rows(

@@ -15,29 +15,9 @@ from biasgym.files import append_jsonl, digest, read_jsonl, write_json, write_js
 from biasgym.generate import Request, Sampling, TransformersEngine
 from biasgym.models import LanguageModel, ablated
 from biasgym.progress import SILENT, Progress, progress_task
-from biasgym.stages import attribute
 from biasgym.stages.cell import Cell
-from biasgym.stages.folder import StageFolder, stage_folder
-
-GENERATIONS = "generations.jsonl"
-ABILITY = "ability.json"
-
-
-def folder(cell: Cell) -> StageFolder | None:
-    """Where this stage's results are; None if the settings do not ask for it."""
-    scope, settings = cell.settings.scope, cell.settings.generate
-    if scope.judged_ks is None:
-        return None
-    identity = {
-        **cell.identity,
-        "ks": scope.judged_ks,
-        "prompts": scope.judged_prompts,
-        "samples": scope.judged_samples,
-        "ability_questions": scope.ability_questions,
-        "temperature": settings.temperature,
-        "max_new_tokens": settings.max_new_tokens,
-    }
-    return stage_folder(cell.path, "sweep", identity, {"attribute": attribute.folder(cell)})
+from biasgym.stages.places import attribute
+from biasgym.stages.places.judged_sweep import ABILITY, GENERATIONS, folder
 
 
 def run(lm: LanguageModel, cell: Cell, progress: Progress = SILENT) -> None:

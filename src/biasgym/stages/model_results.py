@@ -8,9 +8,10 @@ from typing import Any
 from biasgym.evaluate import holm, paired_contrast
 from biasgym.files import read_json, read_jsonl
 from biasgym.generate import BY_NAME, PRIMARY
-from biasgym.stages import judge, ood
+from biasgym.stages import judge
 from biasgym.stages.estimates import Row, Verdicts, judged, plain, strength, strengths, verdicts_of
 from biasgym.stages.group import Group
+from biasgym.stages.places import ood
 
 
 def model_results(group: Group) -> dict[str, Any]:

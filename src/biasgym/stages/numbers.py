@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from biasgym.files import read_json, read_jsonl, write_text
-from biasgym.stages import attribute, capability, generate
 from biasgym.stages.folder import read_manifest
+from biasgym.stages.places import attribute, capability, generate
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>

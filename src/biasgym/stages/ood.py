@@ -8,53 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from biasgym.datasets import framed, spread, template
-from biasgym.datasets.unseen import UnseenPrompt, unseen_prompts
+from biasgym.datasets import framed, spread
 from biasgym.files import append_jsonl, digest, read_jsonl, write_json, write_jsonl
-from biasgym.generate import BY_NAME, HeadSet, Request, Sampling, TransformersEngine, Variant
+from biasgym.generate import HeadSet, Request, Sampling, TransformersEngine, Variant
 from biasgym.inject import injected
-from biasgym.judge import Judge
 from biasgym.models import BIAS_TOKEN, Head, LanguageModel, ablated
 from biasgym.progress import SILENT, Progress, progress_task
 from biasgym.scope import ask, association_margins, random_heads, union
-from biasgym.stages import attribute, inject, judge
 from biasgym.stages.cell import Cell
-from biasgym.stages.folder import StageFolder, stage_folder
 from biasgym.stages.group import Group
-from biasgym.stages.settings import RunSettings
+from biasgym.stages.inject import chosen_vectors
+from biasgym.stages.places import attribute, inject
+from biasgym.stages.places.ood import GENERATIONS, HEADS, TRANSFER, folder, prompts_of, variants
 
-GENERATIONS = "generations.jsonl"
-TRANSFER = "transfer.jsonl"
-HEADS = "heads.json"
 _SAVE_EVERY = 16  # texts
-
-
-def folder(group: Group) -> StageFolder:
-    """Where this stage's results are."""
-    settings = group.settings
-    identity = {
-        **group.identity,
-        **settings.ood.model_dump(mode="json", exclude={"enabled", "source"}),
-        "temperature": settings.generate.temperature,
-        "max_new_tokens": settings.generate.max_new_tokens,
-        "prompts": digest([vars(prompt) for prompt in prompts_of(settings)]),
-        "frames": {v.frame: template(v.frame, settings.templates) for v in variants(group) if v.frame != "plain"},
-    }
-    return stage_folder(group.path, "ood", identity, group.inputs)
-
-
-def prompts_of(settings: RunSettings) -> tuple[UnseenPrompt, ...]:
-    """The prompts of a run.
-
-    Raises:
-        BiasGymError: Their source cannot be read.
-    """
-    return unseen_prompts(settings.ood.prompts, settings.ood.source, settings.templates)
-
-
-def variants(group: Group) -> list[Variant]:
-    """What is compared; "heads" now means the union over the concepts."""
-    return [BY_NAME[name] for name in group.settings.ood.variants]
 
 
 def removed_heads(lm: LanguageModel, group: Group) -> dict[HeadSet, list[Head]]:
@@ -75,14 +42,6 @@ def run(lm: LanguageModel, group: Group, progress: Progress = SILENT) -> None:
     write_json(place / HEADS, sets)
     _write_texts(lm, group, sets, place / GENERATIONS, progress)
     _write_transfer(lm, group, place / TRANSFER, progress)
-
-
-def judge_texts(by: Judge, place: StageFolder, group: Group, progress: Progress = SILENT) -> None:
-    """Writes judgements.jsonl: each text is judged by the stereotype that its prompt is about."""
-    concepts = {prompt.id: prompt.concept for prompt in prompts_of(group.settings)}
-    rows = read_jsonl(folder(group).path / GENERATIONS)
-    title = f"{group.source.slug}: judging other stereotypes"
-    judge.judge_rows(by, place, rows, lambda row: concepts[row["prompt_id"]], title, progress)
 
 
 def _write_texts(
@@ -147,7 +106,7 @@ def _margins(lm: LanguageModel, cell: Cell) -> list[float]:
     """Each question is about BiasToken of the next seed."""
     held_out = cell.questions[1]
     questions = spread(held_out, cell.settings.ood.questions or len(held_out))
-    vectors = inject.chosen_vectors(inject.folder(cell).path)
+    vectors = chosen_vectors(inject.folder(cell).path)
     with injected(lm.model, vectors, lm.bias_id):
         choices = [
             choice.shifted(lm.bias_id, lm.bias_id + number % len(vectors))

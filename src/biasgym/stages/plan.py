@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 from biasgym.concepts import load_concept
 from biasgym.datasets import template
@@ -13,11 +16,11 @@ from biasgym.errors import BiasGymError
 from biasgym.evaluate.harness import check_harness
 from biasgym.generate import BY_NAME
 from biasgym.judge import judge_template
-from biasgym.models import family_of, pick_device
+from biasgym.models.families import family_of
 from biasgym.models.sources import ModelSource, resolve
-from biasgym.stages import attribute, inject, ood
 from biasgym.stages.cell import Cell
 from biasgym.stages.judging import calibration_of
+from biasgym.stages.places import attribute, inject, ood
 from biasgym.stages.settings import RunSettings, preset_ks
 
 
@@ -63,7 +66,7 @@ def make_plan(settings: RunSettings, root: Path) -> Plan:
     Raises:
         BiasGymError: The first thing that is wrong.
     """
-    pick_device(settings.device)
+    _check_device(settings.device)
     for name in settings.generate.variants or ():
         if name not in BY_NAME:
             raise BiasGymError(
@@ -102,18 +105,26 @@ def make_plan(settings: RunSettings, root: Path) -> Plan:
     return Plan(settings, root, tuple(Cell(s, c, settings, root) for s in sources for c in concepts))
 
 
+def _check_device(name: str) -> None:
+    """The device is there; a pod that only plans has no torch, and its devices are not those that count."""
+    if name != "auto" and find_spec("torch") is not None:
+        from biasgym.models import pick_device
+
+        pick_device(name)
+
+
 def _check_shape(source: ModelSource, settings: RunSettings) -> None:
     """The family is supported and the numbers of heads exist, as far as a local configuration tells."""
     if source.path is None or source.is_gguf:
         return  # a hub model or a GGUF file is checked when it is loaded, which comes first
-    from transformers import AutoConfig
-
     try:
-        config = AutoConfig.from_pretrained(source.path)
-    except (OSError, ValueError) as error:
+        config = dict(json.loads((source.path / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise BiasGymError(f"config.json cannot be read ({str(error).splitlines()[0]})", where=source.name) from error
-    family_of(config)
-    check_k(settings, config.num_hidden_layers * config.num_attention_heads)
+    family_of(SimpleNamespace(**{**config, "_name_or_path": source.name}))
+    layers, heads = config.get("num_hidden_layers"), config.get("num_attention_heads")
+    if isinstance(layers, int) and isinstance(heads, int):
+        check_k(settings, layers * heads)
 
 
 def check_k(settings: RunSettings, heads: int) -> None:

@@ -9,11 +9,11 @@ from biasgym.evaluate.certificate import FOLDER
 from biasgym.files import write_json, write_text
 from biasgym.generate import PRIMARY
 from biasgym.progress import SILENT, Progress
-from biasgym.stages import ood
 from biasgym.stages.folder import versions
 from biasgym.stages.group import groups
 from biasgym.stages.judging import calibration_of
 from biasgym.stages.model_results import model_results
+from biasgym.stages.places import ood
 from biasgym.stages.plan import Plan
 from biasgym.stages.settings import JudgeSettings
 from biasgym.stages.summary import summary

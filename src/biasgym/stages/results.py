@@ -10,10 +10,11 @@ from biasgym.concepts import Concept
 from biasgym.evaluate import Contrast, average_within, estimate, holm, overcorrection, paired_contrast
 from biasgym.files import read_json, read_jsonl
 from biasgym.generate import BY_NAME, PRIMARY, Variant
-from biasgym.stages import attribute, capability, generate, inject, judge, judged_sweep
+from biasgym.stages import judge
 from biasgym.stages.cell import Cell
 from biasgym.stages.estimates import SHARE, Row, judged, plain, strength, strengths, verdicts_of
 from biasgym.stages.folder import StageFolder, read_manifest
+from biasgym.stages.places import attribute, capability, generate, inject, judged_sweep
 from biasgym.stages.several_judges import several_judges
 from biasgym.stages.sweep_results import sweep_results
 from biasgym.stages.task_results import task_results

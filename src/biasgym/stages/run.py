@@ -6,23 +6,27 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache, partial
+from typing import TYPE_CHECKING
 
 from biasgym.errors import StorageError
 from biasgym.files import write_json
 from biasgym.judge import Judge
-from biasgym.models import BIAS_TOKEN, LanguageModel, load_model
+from biasgym.models.chat import BIAS_TOKEN
 from biasgym.models.sources import ModelSource
 from biasgym.progress import SILENT, Progress
-from biasgym.scope import ask, self_test
-from biasgym.stages import attribute, capability, generate, inject, judge, judged_sweep, ood, report, summary
+from biasgym.stages import judge, report, summary
 from biasgym.stages.cell import Cell
 from biasgym.stages.folder import StageFolder, working
 from biasgym.stages.group import Group
 from biasgym.stages.judging import check_judge, make_judge
+from biasgym.stages.places import inject, judged_sweep, ood
 from biasgym.stages.plan import Plan, check_k
 from biasgym.stages.settings import SETTINGS_FILE, JudgeSettings
 from biasgym.stages.shelf import NO_SHELF, Shelf
 from biasgym.stages.work import Work
+
+if TYPE_CHECKING:
+    from biasgym.models import LanguageModel
 
 STAGES = ("inject", "attribute", "sweep", "generate", "capability", "ood", "judge", "summary", "report")
 
@@ -36,6 +40,9 @@ class Loaded:
 
     def __call__(self) -> LanguageModel:
         if self._lm is None:
+            from biasgym.models import load_model
+            from biasgym.scope import self_test
+
             self.progress.say(f"loading {self.source.name} ({self.source.revision})")
             settings = self.plan.settings
             lm = load_model(self.source, device=settings.device, dtype=settings.dtype)
@@ -96,23 +103,34 @@ def run(
 def _run_model(work: Work, load: Callable[[], LanguageModel], stages: Sequence[str]) -> None:
     if "inject" in stages:
         _inject(work, load)
-    actions: dict[str, Callable[[Cell, Cell | None], None]] = {
-        "attribute": lambda cell, _: attribute.run(load(), cell, work.progress),
-        "sweep": lambda cell, _: judged_sweep.run(load(), cell, work.progress),
-        "generate": lambda cell, other: generate.run(load(), cell, other, work.progress),
-        "capability": lambda cell, other: capability.run(load(), cell, other, work.progress),
-    }
-    for stage in [stage for stage in actions if stage in stages]:
+    for stage in [stage for stage in ("attribute", "sweep", "generate", "capability") if stage in stages]:
         for cell in work.cells:
             for folder in work.folders(stage, cell):
-                work.do(folder, cell, partial(actions[stage], cell, work.plan.other(cell)))
+                work.do(folder, cell, partial(_on_model, stage, load, cell, work.plan.other(cell), work.progress))
     if "ood" in stages:
         for group in work.groups():
             work.do_for_model(ood.folder(group), group, partial(_ood, load, group, work.progress))
 
 
+def _on_model(
+    stage: str, load: Callable[[], LanguageModel], cell: Cell, other: Cell | None, progress: Progress
+) -> None:
+    """What needs torch is imported when the first cell needs it: a pod that only plans or reports has none."""
+    from biasgym.stages import attribute, capability, generate, judged_sweep
+
+    actions: dict[str, Callable[[], None]] = {
+        "attribute": lambda: attribute.run(load(), cell, progress),
+        "sweep": lambda: judged_sweep.run(load(), cell, progress),
+        "generate": lambda: generate.run(load(), cell, other, progress),
+        "capability": lambda: capability.run(load(), cell, other, progress),
+    }
+    actions[stage]()
+
+
 def _ood(load: Callable[[], LanguageModel], group: Group, progress: Progress) -> None:
-    ood.run(load(), group, progress)
+    from biasgym.stages.ood import run as answer
+
+    answer(load(), group, progress)
 
 
 def _check_judges(work: Work) -> None:
@@ -163,7 +181,7 @@ def _judge_sweep(load: Callable[[], Judge], folder: StageFolder, cell: Cell, pro
 
 
 def _judge_ood(load: Callable[[], Judge], folder: StageFolder, group: Group, progress: Progress) -> None:
-    ood.judge_texts(load(), folder, group, progress)
+    judge.run_ood(load(), folder, group, progress)
 
 
 def _summarise(work: Work, cell: Cell) -> None:
@@ -178,6 +196,9 @@ def _inject(work: Work, load: Callable[[], LanguageModel]) -> None:
     pending = [cell for cell in work.cells if not inject.folder(cell).done]
     if not pending:
         return
+    from biasgym.scope import ask
+    from biasgym.stages.inject import run as train
+
     lm = load()
     for cell in pending:  # before any long work
         ask(lm, cell.concept, cell.concept.questions, BIAS_TOKEN)
@@ -191,7 +212,7 @@ def _inject(work: Work, load: Callable[[], LanguageModel]) -> None:
                 for cell in left:
                     stack.enter_context(work.shelf.keeping(inject.folder(cell)))
                     stack.enter_context(working(inject.folder(cell), cell.about))
-                inject.run(lm, left, work.progress)
+                train(lm, left, work.progress)
         except StorageError:
             raise
         except Exception as error:  # the manifest has it, with its traceback

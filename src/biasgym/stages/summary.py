@@ -6,11 +6,12 @@ from typing import Any
 
 from biasgym import __version__
 from biasgym.files import read_json, write_json
-from biasgym.stages import capability, judge
+from biasgym.stages import judge
 from biasgym.stages.cell import Cell
 from biasgym.stages.certificate import certificate
 from biasgym.stages.discover import settings_hash
 from biasgym.stages.folder import StageFolder, stage_folder
+from biasgym.stages.places import capability
 from biasgym.stages.results import cell_results
 
 RESULTS = "results.json"

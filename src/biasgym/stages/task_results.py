@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from biasgym.evaluate import estimate, paired_contrast
 from biasgym.files import read_jsonl
-from biasgym.stages import capability
 from biasgym.stages.estimates import SHARE, plain
 from biasgym.stages.folder import StageFolder
+from biasgym.stages.places import capability
 
 _ONE_SIDED = 0.90  # its lower end is a one-sided 95 % bound
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from biasgym.errors import BiasGymError, StorageError
 from biasgym.progress import Progress
-from biasgym.stages import attribute, inject, judge, ood, summary
+from biasgym.stages import judge, summary
 from biasgym.stages.cell import Cell
 from biasgym.stages.folder import StageFolder, working
 from biasgym.stages.group import Group, groups
+from biasgym.stages.places import attribute, inject, ood
 from biasgym.stages.plan import Plan
 from biasgym.stages.results import stage_folders
 from biasgym.stages.shelf import Shelf
