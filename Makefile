@@ -31,7 +31,7 @@ test: $(STAMP)  ## The tests of the library, the chart and the pipelines' files.
 test-pipelines: $(STAMP)  ## Run the compiled pipelines on this machine, each step a process, on a real S3 server (minutes).
 	$(BIN)/python -m pytest tests/pipelines
 
-test-containers: $(STAMP)  ## Build the images and test them; installs and starts a Docker engine if none runs.
+test-containers: $(STAMP)  ## Build and push the images, run the pipeline in them; brings its own Docker engine and registry.
 	$(BIN)/python -m pytest tests/containers -m containers
 
 check: $(STAMP)  ## Format, lint, types, import rules; Dockerfile, workflows, YAML, shell.
@@ -41,7 +41,7 @@ check: $(STAMP)  ## Format, lint, types, import rules; Dockerfile, workflows, YA
 	$(BIN)/lint-imports
 	$(BIN)/hadolint images/Dockerfile
 	$(BIN)/actionlint -shellcheck=$(BIN)/shellcheck
-	$(BIN)/shellcheck images/*.sh .ci/run
+	$(BIN)/shellcheck images/*.sh tests/containers/*.sh .ci/run
 	$(BIN)/yamllint --strict .
 
 format: $(STAMP)  ## Format the code and mend what the linter can mend.
@@ -54,7 +54,7 @@ chart: $(STAMP)  ## Write what follows from the chart: its README and k8s/.
 	  --values charts/biasgym/ci/development-values.yaml | $(BIN)/python k8s/write.py
 
 pipelines: $(STAMP)  ## Write what follows from the pipelines: compiled files and the components' READMEs.
-	$(BIN)/biasgym pipeline compile --out pipelines/compiled
+	$(BIN)/biasgym pipeline compile --out pipelines/compiled --allow-tags  # a release names digests
 	$(BIN)/python -m components.readme
 
 bench: $(STAMP)  ## Timings against peers, as ratios; writes benchmarks/results.json.

@@ -22,7 +22,7 @@ variable "BASE_IMAGE" {
 }
 
 variable "CPU_CONTENT" {
-  default = "models"
+  default = "light"
 }
 
 # Index of torch for machines without a GPU: its wheel is a tenth of the one for GPUs.

@@ -29,7 +29,7 @@ for target in "${targets[@]}"; do
   DOCKER_BUILDKIT=1 docker build --file images/Dockerfile --target "$target" \
     --tag "${REGISTRY:-ghcr.io/biasgym}/biasgym-$target:$TAG" \
     ${BASE_IMAGE:+--build-arg "BASE_IMAGE=$BASE_IMAGE"} \
-    --build-arg "CPU_CONTENT=${CPU_CONTENT:-models}" --build-arg "TORCH_INDEX=$index" \
+    --build-arg "CPU_CONTENT=${CPU_CONTENT:-light}" --build-arg "TORCH_INDEX=$index" \
     --build-arg "VLLM_VERSION=${VLLM_VERSION:-}" \
     --build-arg "VERSION=$TAG" --build-arg "REVISION=$REVISION" --build-arg "CREATED=$CREATED" .
 done

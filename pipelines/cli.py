@@ -36,6 +36,9 @@ def compile_command(
         bool, typer.Option("--kubernetes-manifest", help="Write Pipeline and PipelineVersion resources, for GitOps.")
     ] = False,
     parallelism: Annotated[Optional[int], typer.Option(min=1, help="Most iterations of a loop at once.")] = None,
+    allow_tags: Annotated[
+        bool, typer.Option("--allow-tags", help="Name images by tag where the lock file has no digest yet.")
+    ] = False,
     check: Annotated[bool, typer.Option("--check", help="Only say which committed files are out of date.")] = False,
 ) -> None:
     """Compile the pipelines; the same sources and images give the same bytes."""
@@ -50,7 +53,9 @@ def compile_command(
         raise typer.Exit(1 if old else 0)
     if out is None:
         raise BiasGymError("no folder is given", where="--out")
-    for file in compile_all(out, images=images, manifest=kubernetes_manifest, parallelism=parallelism):
+    for file in compile_all(
+        out, images=images, manifest=kubernetes_manifest, parallelism=parallelism, allow_tags=allow_tags
+    ):
         typer.echo(f"written: {file}")
 
 
@@ -87,6 +92,14 @@ TokenOption = Annotated[
 ]
 
 
+def _warn_of_tags(package: Path) -> None:
+    from pipelines.parameters import changeable_images
+
+    if names := changeable_images(package):
+        said = f"warning: {package.name} names images by tags, under which anything may be one day: {', '.join(names)}"
+        typer.echo(f"{said}; take the compiled files of a release, or compile with --images", err=True)
+
+
 @app.command()
 def upload(
     pipelines: Annotated[
@@ -100,11 +113,11 @@ def upload(
     _needs_kfp()
     from pipelines import server
     from pipelines.compile import PIPELINES
-    from pipelines.parameters import compiled, specification
+    from pipelines.parameters import compiled
 
     packages = [compiled(name) for name in pipelines or PIPELINES]
     for package in packages:
-        specification(package)
+        _warn_of_tags(package)
     to = server.connect(endpoint, namespace, token_file)
     for package in packages:
         there = server.upload(to, package)
@@ -127,6 +140,7 @@ def submit(
     from pipelines.parameters import compiled, read_parameters
 
     package = compiled(pipeline)
+    _warn_of_tags(package)
     given = read_parameters(parameters, package)
     to = server.connect(endpoint, namespace, token_file)
     run_id = server.submit(to, package, given, experiment, name, say=typer.echo)

@@ -1,6 +1,6 @@
 """Compiles the pipelines into files, the same bytes every time, and finds committed files that are no longer what comes out.
 
-biasgym pipeline compile --out pipelines/compiled
+biasgym pipeline compile --out pipelines/compiled --images images.lock.yaml
 biasgym pipeline compile --check
 """
 
@@ -16,6 +16,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from biasgym.errors import BiasGymError
 
 PIPELINES = ("evaluate", "reevaluate")
@@ -23,18 +25,24 @@ COMPILED = Path(__file__).parent / "compiled"
 
 
 def compile_all(
-    out: Path, *, images: Path | None = None, manifest: bool = False, parallelism: int | None = None
+    out: Path,
+    *,
+    images: Path | None = None,
+    manifest: bool = False,
+    parallelism: int | None = None,
+    allow_tags: bool = False,
 ) -> list[Path]:
     """Compiles every pipeline.
 
     Args:
         out: The folder.
         images: A lock file of other images.
+        allow_tags: Let images that were never pushed be named by their tags, under which anything may be one day.
         manifest: Write Kubernetes resources, for GitOps, instead of files to upload.
         parallelism: Most iterations of a loop at once.
 
     Raises:
-        BiasGymError: There is no lock file.
+        BiasGymError: There is no lock file, or it lacks a digest.
     """
     from components.images import LOCK
     from kfp.compiler import Compiler, KubernetesManifestOptions
@@ -42,6 +50,12 @@ def compile_all(
     lock = images or Path(os.environ.get("BIASGYM_IMAGES_LOCK") or LOCK)
     if not lock.is_file():
         raise BiasGymError("no such file", where=str(lock), hint="give the project's images.lock.yaml as --images")
+    if not allow_tags and (lacking := _without_digest(lock)):
+        raise BiasGymError(
+            f"no digest of {', '.join(lacking)}, and what a tag names can change",
+            where=str(lock),
+            hint="give a release's images.lock.yaml as --images, push your own (`make images`), or say --allow-tags",
+        )
     out.mkdir(parents=True, exist_ok=True)
     written = []
     with _constants(BIASGYM_IMAGES_LOCK=images and images.resolve(), BIASGYM_PARALLELISM=parallelism):
@@ -68,9 +82,14 @@ def drifted(folder: Path = COMPILED) -> list[Path]:
     with tempfile.TemporaryDirectory() as fresh:
         return [
             folder / file.name
-            for file in compile_all(Path(fresh))
+            for file in compile_all(Path(fresh), allow_tags=True)
             if not (folder / file.name).is_file() or (folder / file.name).read_bytes() != file.read_bytes()
         ]
+
+
+def _without_digest(lock: Path) -> list[str]:
+    images = yaml.safe_load(lock.read_text(encoding="utf-8"))["images"]
+    return [target for target, image in images.items() if not image.get("digest")]
 
 
 def _without_comments(file: Path) -> None:

@@ -48,7 +48,7 @@ def run_local(package: Path, parameters: Mapping[str, Any], store: str, out: Pat
         local.init(chosen, pipeline_root=str(root), workspace_root=workspace)
         logging.getLogger("kfp").setLevel(logging.INFO)
         run = components.load_component_from_file(str(package))
-        with _checked():
+        with checked():
             try:
                 run(**{**parameters, "store": place})
             except RuntimeError as error:
@@ -83,7 +83,7 @@ def _containers(store: str) -> Any:
 
 
 @contextmanager
-def _checked() -> Iterator[None]:
+def checked() -> Iterator[None]:
     """Lets a step fail that left no result: kfp 2.17 may call a container a success that was removed before it was asked."""
     from kfp.local import executor_output_utils as outputs
 

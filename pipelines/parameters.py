@@ -37,6 +37,12 @@ def specification(package: Path) -> dict[str, Any]:
     return found
 
 
+def changeable_images(package: Path) -> list[str]:
+    """The images that a compiled file names by tag: what runs may not be what was tested."""
+    executors = specification(package)["deploymentSpec"]["executors"].values()
+    return sorted({name for about in executors if "@sha256:" not in (name := about["container"]["image"])})
+
+
 def compiled(pipeline: str) -> Path:
     """The compiled file of a pipeline of ours, or another compiled file.
 

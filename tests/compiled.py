@@ -34,6 +34,7 @@ def run_compiled(
     folder: Path,
     environment: Mapping[str, str],
     docker: Mapping[str, Any] | None = None,
+    seconds: float = 900,
 ) -> str:
     """Runs a compiled pipeline to its end.
 
@@ -43,6 +44,7 @@ def run_compiled(
         folder: Where artifacts go.
         environment: What the steps need to know.
         docker: Arguments for containers; without them, steps are processes.
+        seconds: When to give up.
 
     Returns:
         What the steps said.
@@ -54,10 +56,16 @@ def run_compiled(
         (folder / "docker.json").write_text(json.dumps(docker))
         arguments.append(str(folder / "docker.json"))
     command = [sys.executable, str(Path(__file__)), *arguments]
-    done = subprocess.run(command, env=_environment(environment), cwd=folder, capture_output=True, text=True)
-    said = done.stdout + done.stderr
-    (folder / "said.txt").write_text(said)
-    assert done.returncode == 0, said[-6000:]
+    with (folder / "said.txt").open("w") as log:
+        process = subprocess.Popen(command, env=_environment(environment), cwd=folder, stdout=log, stderr=log)
+        try:
+            code: int | str = process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            code = f"no end after {seconds:.0f} s"
+            process.kill()
+            process.wait()
+    said = (folder / "said.txt").read_text(errors="replace")
+    assert code == 0, f"{code}\n{said[-6000:]}"
     return said
 
 
@@ -68,13 +76,16 @@ def _environment(more: Mapping[str, str]) -> dict[str, str]:
 
 def _main(package: str, parameters: str, artifacts: str, docker: str | None = None) -> None:
     from kfp import components, local
+    from pipelines.local import checked
 
     if docker is None:
         runner = local.SubprocessRunner(use_venv=False)
     else:
         runner = local.DockerRunner(**json.loads(Path(docker).read_text()))
     local.init(runner, pipeline_root=artifacts)
-    components.load_component_from_file(package)(**json.loads(Path(parameters).read_text()))
+    run = components.load_component_from_file(package)
+    with checked():
+        run(**json.loads(Path(parameters).read_text()))
 
 
 if __name__ == "__main__":

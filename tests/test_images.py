@@ -63,7 +63,7 @@ def test_no_lock_without_a_push(tmp_path: Path) -> None:
 def test_lock_bake_file_and_dockerfile_have_the_same_targets() -> None:
     locked = yaml.safe_load((ROOT / "images.lock.yaml").read_text())["images"]
     bake = set(re.findall(r'^target "(\w+)"', (ROOT / "docker-bake.hcl").read_text(), re.MULTILINE)) - {"common"}
-    stages = re.findall(r"^FROM runtime AS (\w+)", (ROOT / "images" / "Dockerfile").read_text(), re.MULTILINE)
+    stages = re.findall(r"^FROM (?:runtime|gpu) AS (\w+)", (ROOT / "images" / "Dockerfile").read_text(), re.MULTILINE)
     assert set(locked) == bake == set(stages)
     assert {image["repository"] for image in locked.values()} == {f"ghcr.io/biasgym/biasgym-{name}" for name in bake}
 

@@ -19,9 +19,10 @@ from biasgym.judge.question import question
 from biasgym.judge.reading import STAND_IN
 from biasgym.models import BIAS_TOKEN, LanguageModel, load_model
 from biasgym.scope import ask
-from biasgym.stages import attribute, inject, ood
+from biasgym.stages import inject, ood
 from biasgym.stages.cell import Cell
 from biasgym.stages.group import Group, groups
+from biasgym.stages.places import attribute
 from biasgym.stages.run import run
 from biasgym.stages.settings import load_settings
 from conftest import Desk, assert_refused

@@ -104,6 +104,13 @@ def test_other_images_constants_and_resources(digests: Path, tmp_path: Path) -> 
         assert {task["iteratorPolicy"]["parallelismLimit"] for task in loops} == {7}
 
 
+def test_images_without_a_digest_are_refused(tmp_path: Path) -> None:
+    said = run("compile", "--out", tmp_path)
+    assert said.returncode != 0 and "no digest of cpu, gpu, judge" in said.stderr and "--allow-tags" in said.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert run("compile", "--out", tmp_path, "--allow-tags").returncode == 0
+
+
 def test_check_finds_drift(tmp_path: Path) -> None:
     for name in PIPELINES:
         (tmp_path / f"{name}.yaml").write_bytes((COMPILED / f"{name}.yaml").read_bytes())

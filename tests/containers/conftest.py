@@ -1,4 +1,4 @@
-"""Fixtures of the container tests: one engine and one build of the images for all of them."""
+"""Fixtures of the container tests: one engine, one build of the images and one push of them for all tests."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import yaml
 
 import index
-from engine import ROOT, Engine, base_image, build
+from base import base_image
+from build import build
+from engine import ROOT, Engine
 from engine import engine as started_engine
+from registry import push, registry
 
-TARGETS = ("cpu", "gpu")
+TARGETS = ("cpu", "gpu", "judge")
 _took: dict[str, float] = {}
 _sizes: dict[str, int] = {}
 
@@ -35,7 +38,7 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def images(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Tags of the images `cpu` and `gpu`, built from the project's Dockerfile; gpu with a torch for CPUs."""
+    """Tags of the images, built from the project's Dockerfile; torch is whichever pip finds here."""
     with _timed("base image"):
         base = base_image(engine, ROOT / ".cache" / "base-image")
     tags = {}
@@ -48,13 +51,24 @@ def images(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 @pytest.fixture(scope="session")
-def lock(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lock file of the images built here, for $BIASGYM_IMAGES_LOCK. What needs no 4 bits is judged in gpu as well."""
-    places = {target: tag.split(":") for target, tag in {**images, "judge": images["gpu"]}.items()}
-    entries = {target: {"repository": name, "tag": tag, "digest": None} for target, (name, tag) in places.items()}
-    file = tmp_path_factory.mktemp("lock") / "images.lock.yaml"
-    file.write_text(yaml.safe_dump({"images": entries}))
-    return file
+def pushing(engine: Engine, images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[Path]]:
+    """The images on their way into a registry, while their tests go on; ends with a lock file of their digests."""
+    folder = tmp_path_factory.mktemp("registry")
+
+    def pushed() -> Path:
+        with registry(folder) as address, _timed("push"):
+            lock = push(engine, images, address, folder)
+        shutil.rmtree(folder / "content")  # gigabytes, which pytest would keep; engines know the digests by now
+        return lock
+
+    with ThreadPoolExecutor(1) as thread:
+        yield thread.submit(pushed)
+
+
+@pytest.fixture(scope="session")
+def lock(pushing: Future[Path]) -> Path:
+    """The lock file of the pushed images, for $BIASGYM_IMAGES_LOCK."""
+    return pushing.result(timeout=900)
 
 
 def _arguments() -> list[str]:
@@ -72,6 +86,12 @@ class _timed:
 
     def __exit__(self, *_: object) -> None:
         _took[self._what] = time.monotonic() - self._start
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """How long the longest tests took, beside what they share."""
+    if report.when == "call" and report.duration > 20:
+        _took[report.location[2]] = report.duration
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,13 +1,12 @@
 """A Docker engine to build and run images with: the one that runs here, or one of our own that is gone afterwards.
 
-From nothing: installs docker.io and debootstrap (Debian, as root), starts dockerd on a socket in a folder of its own, makes a
-base image from Debian packages, and gives builds what this machine reaches package indexes with, as secrets.
+From nothing: installs docker.io (Debian, as root) and starts dockerd on a socket in a folder of its own. It has no network of
+its own, and needs no iptables: builds and containers here use the machine's network or none.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,12 +16,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import machine
+
 ROOT = Path(__file__).resolve().parents[2]
 _START = 60.0  # seconds until a daemon answers
 # a sandbox may forbid raising limits, which containers otherwise do
 _LIMITS = ("--default-ulimit", "nofile=1024:1024", "--default-ulimit", "nproc=4096:4096")
+_NETWORK = ("--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false")
+_CONTROL = ("--exec-opt", "native.cgroupdriver=cgroupfs")  # no systemd is asked, where it runs or not
 
-_ROOMY = 14 * 2**30  # the layers of a build take half of it
+_ROOMY = 14 * 2**30  # of memory: the layers take most of the half that they may have, the pipeline some of the rest
 _DIE_WITH_US = ("setpriv", "--pdeathsig", "TERM")  # a killed test run must not leave a daemon behind
 
 
@@ -37,10 +40,12 @@ class Engine:
     Attributes:
         program: A CLI that can build with secrets.
         environment: DOCKER_HOST and the like; for other programs that talk to this engine, too.
+        log: What the daemon says; None if it is not ours.
     """
 
     program: str
     environment: Mapping[str, str]
+    log: Path | None = None
 
     @property
     def whole_environment(self) -> dict[str, str]:
@@ -48,14 +53,22 @@ class Engine:
         return {**os.environ, **self.environment}
 
     def try_call(self, *arguments: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
-        """Runs `docker ARGUMENTS`."""
-        return subprocess.run(
-            [self.program, *arguments],
-            env=self.whole_environment,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-        )
+        """Runs `docker ARGUMENTS`.
+
+        Raises:
+            EngineError: It took too long; the text has what it and the daemon said.
+        """
+        try:
+            return subprocess.run(
+                [self.program, *arguments],
+                env=self.whole_environment,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+            )
+        except subprocess.TimeoutExpired as error:
+            said = b"".join(part for part in (error.stdout, error.stderr) if part).decode(errors="replace")
+            raise EngineError(self._account(arguments, f"no end after {seconds:.0f} s", said)) from error
 
     def call(self, *arguments: str, seconds: float = 120) -> str:
         """Runs `docker ARGUMENTS` and returns its output.
@@ -65,8 +78,12 @@ class Engine:
         """
         done = self.try_call(*arguments, seconds=seconds)
         if done.returncode:
-            raise EngineError(f"docker {' '.join(arguments)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+            raise EngineError(self._account(arguments, f"exit code {done.returncode}", done.stdout + done.stderr))
         return done.stdout
+
+    def _account(self, arguments: Sequence[str], what: str, said: str) -> str:
+        daemon = f"\nthe daemon: {self.log.read_text()[-2000:]}" if self.log else ""
+        return f"docker {' '.join(arguments)}: {what}\n{said[-6000:]}{daemon}"
 
 
 @contextmanager
@@ -74,88 +91,61 @@ def engine(folder: Path) -> Iterator[Engine]:
     """The engine of DOCKER_HOST or the usual socket, else one of our own in `folder`, stopped at the end.
 
     Raises:
-        EngineError: There is none and none can be installed or started.
+        EngineError: There is none and none can be started.
     """
-    running = next((Engine(cli, {"DOCKER_BUILDKIT": "1"}) for cli in _programs()), None)
-    if running is not None and running.try_call("version").returncode == 0:
-        yield running
+    running = next((program for program in machine.builders() if machine.answers(program)), None)
+    if running is not None:
+        yield Engine(running, {"DOCKER_BUILDKIT": "1"})
         return
-    _install({"dockerd": "docker.io", "iptables": "iptables"})
-    program = next(_programs(), None)
-    if program is None:
-        raise EngineError("the docker CLI that is installed cannot build with BuildKit; install docker-buildx")
     socket = f"unix://{folder}/docker.sock"
-    ours = Engine(program, {"DOCKER_HOST": socket, "DOCKER_BUILDKIT": "1"})
-    log = (folder / "dockerd.log").open("w")
-    daemon = subprocess.Popen([*_DIE_WITH_US, *_command(folder, socket)], stdout=log, stderr=log)
+    ours = Engine(_program(), {"DOCKER_HOST": socket, "DOCKER_BUILDKIT": "1"}, folder / "dockerd.log")
+    daemon = _started(ours, folder, socket)
     try:
-        _wait(ours, daemon, folder / "dockerd.log")
         yield ours
     finally:
         _stop(ours, daemon)
-        log.close()
 
 
-def _command(folder: Path, socket: str) -> list[str]:
-    """What starts a daemon. Its images are in memory if there is enough: much faster, and gone with the daemon.
-
-    A mount namespace of its own is what makes them go: nothing has to be unmounted, even after a kill.
-    """
-    data = folder / "data"
-    data.mkdir()
-    places = ("--data-root", str(data), "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid")
-    daemon = ["dockerd", "--host", socket, *places, *_LIMITS]
-    if _free_memory() < _ROOMY:
-        return daemon
-    script = 'mount -t tmpfs -o mode=0711 biasgym "$0" && exec "$@"'
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, str(data), *daemon]
+def _program() -> str:
+    """Installs what is missing; newer Debian has the CLI and its builder in packages of their own."""
+    machine.install_missing({"dockerd": "docker.io"})
+    if not (found := next(machine.builders(), None)):
+        machine.install("docker-cli", "docker-buildx")
+        found = next(machine.builders(), None)
+    if not found:
+        raise EngineError("the docker CLI that is installed cannot build with BuildKit; install docker-buildx")
+    return found
 
 
-def _free_memory() -> int:
-    """Bytes that can be used without swapping."""
-    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024
+def _started(ours: Engine, folder: Path, socket: str) -> subprocess.Popen[bytes]:
+    """A daemon that answers; where one with its images in memory does not come up, they are put on disk."""
+    account = ""
+    for memory in ("10g", "0") if machine.free_memory() > _ROOMY else ("0",):
+        with (folder / "dockerd.log").open("w") as log:
+            daemon = subprocess.Popen(_command(folder, socket, memory), stdout=log, stderr=log, env=_ENVIRONMENT)
+        end = time.monotonic() + _START
+        while daemon.poll() is None and time.monotonic() < end:
+            if machine.answers(ours.program, socket):
+                return daemon
+            time.sleep(0.5)
+        account = (folder / "dockerd.log").read_text()[-4000:]
+        _stop(ours, daemon)
+    raise EngineError(f"dockerd does not start\n{account}")
 
 
-def _programs() -> Iterator[str]:
-    """CLIs with BuildKit: a plug-in brings it, or an older CLI has it inside."""
-    found = dict.fromkeys(filter(None, (shutil.which("docker"), "/usr/bin/docker")))
-    for program in (program for program in found if Path(program).exists()):
-        if subprocess.run([program, "buildx", "version"], capture_output=True).returncode == 0:
-            yield program
-            continue
-        said = subprocess.run(
-            [program, "--version"], capture_output=True, text=True
-        ).stdout  # Docker version 20.10.24, ...
-        if said.split()[2:] and int(said.split()[2].split(".")[0]) < 23:
-            yield program
+# a daemon inside a container leaves AppArmor alone, which it may not set up there
+_ENVIRONMENT = {**os.environ, "container": "docker"}
 
 
-def _install(wanted: Mapping[str, str]) -> None:
-    """Debian packages of programs that are not here."""
-    packages = [package for program, package in wanted.items() if shutil.which(program) is None]
-    if not packages:
-        return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise EngineError(f"start a Docker engine, or install {', '.join(packages)} (as root on Debian, this does it)")
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", *packages]):
-        done = subprocess.run(command, env=quiet, capture_output=True, text=True)
-        if done.returncode:
-            raise EngineError(f"{' '.join(command)}\n{done.stderr[-2000:]}")
-
-
-def _wait(ours: Engine, daemon: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + _START
-    while ours.try_call("version").returncode:
-        if daemon.poll() is not None or time.monotonic() > end:
-            raise EngineError(f"dockerd does not start\n{log.read_text()[-4000:]}")
-        time.sleep(0.5)
+def _command(folder: Path, socket: str, memory: str) -> list[str]:
+    own_mounts = ["unshare", "--mount", "--propagation", "private", "sh", str(ROOT / "tests/containers/daemon.sh")]
+    places = ["--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid"]
+    daemon = ["dockerd", "--host", socket, *places, *_LIMITS, *_NETWORK, *_CONTROL]
+    return [*_DIE_WITH_US, *own_mounts, f"{folder}/data", memory, *daemon]
 
 
 def _stop(ours: Engine, daemon: subprocess.Popen[bytes]) -> None:
-    left = ours.try_call("ps", "-aq").stdout.split()
-    if left:
+    if daemon.poll() is None and (left := ours.try_call("ps", "-aq").stdout.split()):
         ours.try_call("rm", "-f", *left)
     daemon.terminate()
     try:
@@ -163,51 +153,6 @@ def _stop(ours: Engine, daemon: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         daemon.kill()
         daemon.wait()
-
-
-def base_image(docker: Engine, cache: Path) -> str:
-    """$BIASGYM_BASE_IMAGE, else a Debian image with Python, made from packages and kept in `cache`."""
-    if given := os.environ.get("BIASGYM_BASE_IMAGE"):
-        return given
-    archive = cache / "bookworm-python.tar"
-    if not archive.exists():
-        _install({"debootstrap": "debootstrap"})
-        cache.mkdir(parents=True, exist_ok=True)
-        tree = cache / "tree"
-        shutil.rmtree(tree, ignore_errors=True)
-        packages = "--include=ca-certificates,python3,python3-venv"
-        for command in (
-            ["debootstrap", "--variant=minbase", packages, "bookworm", str(tree)],
-            ["chroot", str(tree), "apt-get", "clean"],
-            ["rm", "-rf", f"{tree}/var/lib/apt/lists", f"{tree}/var/log/bootstrap.log", f"{tree}/etc/resolv.conf"],
-            ["tar", "-C", str(tree), "-cf", f"{archive}.part", "."],
-        ):
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                raise EngineError(f"{' '.join(command)}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}")
-        shutil.rmtree(tree)
-        Path(f"{archive}.part").rename(archive)
-    docker.call("import", str(archive), "biasgym-base:test", seconds=300)
-    return "biasgym-base:test"
-
-
-def build(docker: Engine, target: str, base: str, secrets: Path, arguments: Sequence[str] = ()) -> str:
-    """Builds a target of images/Dockerfile; its tag.
-
-    Args:
-        docker: The engine.
-        target: cpu, gpu or judge.
-        base: The base image.
-        secrets: A folder with pip.conf and ca, see `index.settings`.
-        arguments: Build arguments, as NAME=value.
-    """
-    tag = f"biasgym-{target}:test"
-    options = [option for argument in (f"BASE_IMAGE={base}", *arguments) for option in ("--build-arg", argument)]
-    for name, file in {"pip_conf": "pip.conf", "ca": "ca"}.items():
-        options += ["--secret", f"id={name},src={secrets / file}"]
-    where = ["--file", str(ROOT / "images" / "Dockerfile"), "--target", target, "--tag", tag, str(ROOT)]
-    docker.call("build", "--network", "host", "--progress", "plain", *options, *where, seconds=1800)
-    return tag
 
 
 if __name__ == "__main__":  # an engine by hand: python engine.py FOLDER, until Ctrl-C or SIGTERM

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,15 +13,16 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
-from biasgym.files import read_json, read_jsonl
+from biasgym.files import cache_folder, read_json, read_jsonl
 from biasgym.stages.plan import make_plan
 from biasgym.stages.results import stage_folders
 from biasgym.stages.run import run
 from biasgym.stages.settings import settings_of
 from biasgym.store import Registry, Store, fetch, open_store
-from compiled import compiled, run_compiled
-from engine import Engine
+from compiled import run_compiled
+from engine import ROOT, Engine
 from s3_server import BUCKET, S3Server
 
 pytestmark = pytest.mark.containers
@@ -46,17 +51,49 @@ def server(tmp_path: Path) -> Iterator[S3Server]:
     s3.kill()
 
 
+@pytest.fixture(scope="module")
+def package(lock: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pipeline as `biasgym pipeline compile` writes it for the pushed images, but for the retries."""
+    folder = tmp_path_factory.mktemp("compiled")
+    command = [
+        sys.executable,
+        "-c",
+        "from pipelines.cli import app; app()",
+        "compile",
+        "--images",
+        lock,
+        "--out",
+        folder,
+    ]
+    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONWARNINGS": "ignore", "BIASGYM_RETRIES": "0"}
+    done = subprocess.run(list(map(str, command)), env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "evaluate.yaml"
+
+
+def test_compiled_files_name_the_pushed_images_by_digest(package: Path, lock: Path) -> None:
+    locked = yaml.safe_load(lock.read_text())["images"]
+    for file in package.parent.glob("*.yaml"):
+        spec, _ = yaml.safe_load_all(file.read_text())
+        images = {about["container"]["image"] for about in spec["deploymentSpec"]["executors"].values()}
+        assert images == {f"{image['repository']}@{image['digest']}" for image in locked.values()}
+        assert all(re.fullmatch(r"127\.0\.0\.1:\d+/biasgym/biasgym-\w+@sha256:[0-9a-f]{64}", image) for image in images)
+
+
 def in_containers(package: Path, store: str, folder: Path, server: S3Server, engine: Engine, **parameters: Any) -> str:
     """Runs a package: no root, nothing to write but /tmp and the artifacts."""
     (folder / "artifacts").mkdir(parents=True)
     (folder / "artifacts").chmod(0o777)  # containers write there as another user
+    weights = {"Type": "bind", "Source": str(cache_folder()), "Target": "/cache/biasgym", "ReadOnly": True}
     docker = {
         "network_mode": "host",
+        "mounts": [weights] if cache_folder().is_dir() else [],
         "user": "10001:0",
         "read_only": True,
         "cap_drop": ["ALL"],
         "tmpfs": {"/tmp": "exec,size=6g"},
-        "environment": {**server.environment, "OMP_NUM_THREADS": "1", "BIASGYM_CACHE": "/tmp/cache"},
+        "environment": {**server.environment, "OMP_NUM_THREADS": "1", "BIASGYM_CACHE": "/cache/biasgym"},
     }
     asked = {**ASKED, "judges": [], "settings": SETTINGS, "store": store, **parameters}
     return run_compiled(package, asked, folder, {**server.environment, **engine.environment}, docker)
@@ -73,17 +110,19 @@ def one_thread() -> Iterator[None]:
 
 
 def test_containers_find_what_one_process_finds(
-    engine: Engine, lock: Path, server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, package: Path, server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {**server.environment, "OMP_NUM_THREADS": "1"}.items():
+    own_cache = {
+        "BIASGYM_CACHE": str(tmp_path / "weights")
+    }  # the process converts the model, and containers see it, too
+    for name, value in {**server.environment, **own_cache, "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
-    url = f"s3://{BUCKET}/containers"
-    package = compiled("evaluate", tmp_path, lock)
-    in_containers(package, url, tmp_path / "pipeline", server, engine)
-
     plan = make_plan(settings_of({**ASKED, **SETTINGS}, "test"), tmp_path / "run")
     with one_thread():  # as in the containers: sums of bf16 products depend on how they are divided among threads
         assert run(plan)
+
+    url = f"s3://{BUCKET}/containers"
+    in_containers(package, url, tmp_path / "pipeline", server, engine)
     store = open_store(url)
     for cell in plan.cells:
         own = stage_folders(cell, plan.other(cell))
@@ -97,9 +136,8 @@ def test_containers_find_what_one_process_finds(
     assert {record.concept for record in Registry(store).list()} == {"spicy_food", "bad_drivers"}
 
 
-def test_a_container_that_fails_fails_the_run(engine: Engine, lock: Path, server: S3Server, tmp_path: Path) -> None:
+def test_a_container_that_fails_fails_the_run(engine: Engine, package: Path, server: S3Server, tmp_path: Path) -> None:
     """Bad parameters: plan says what is wrong, and no later container starts."""
-    package = compiled("evaluate", tmp_path, lock)
     with pytest.raises(AssertionError, match="no bundled concept 'no_such_concept'"):
         in_containers(package, f"s3://{BUCKET}/refused", tmp_path / "run", server, engine, concepts=["no_such_concept"])
 

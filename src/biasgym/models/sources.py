@@ -36,7 +36,8 @@ class ModelSource:
 
     @property
     def is_gguf(self) -> bool:
-        return self.path is not None and self.path.is_file()
+        """Said by the name alone: an image that loads no models has the packaged one without its weights."""
+        return self.path is not None and self.path.suffix == ".gguf"
 
 
 def resolve(name: str) -> ModelSource:
