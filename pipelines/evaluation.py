@@ -4,7 +4,7 @@ Two traps of the local runner of kfp 2.17: a loop can only be over the one outpu
 every parameter that another task made turns into the loop's item. So settings travel in an artifact.
 
 plan -> build_data -> [cells: inject -> attribute] -> collect -> [cells: generate -> capability] -> collect
-     -> [models: generate_ood] -> collect -> [shards: judge, on GPUs] and [shards: judge, on CPUs] -> collect
+     -> [models: generate_ood] -> collect -> [shards: judge], a loop for each place of judges -> collect
      -> [parts: summarise] -> report -> gate -> publish
 """
 
@@ -80,12 +80,12 @@ def evaluation(asked: Asked, cluster: Cluster) -> None:
         )
         return cluster.on_cpu(task).set_display_name(f"collect-{deal}").set_caching_options(False)
 
-    def judged(deal: str, ended: PipelineTask, place: Callable[[PipelineTask], PipelineTask]) -> Any:
+    def judged(place: str, shards: PipelineTask, placed: Callable[[PipelineTask], PipelineTask]) -> Any:
         """A loop of judges of one kind, if the run has any: no judge, no pod that waits for a GPU."""
-        shards = collected(deal, ended)
-        with dsl.If(planned.outputs[deal.replace("-", "_")] > 0, name=deal):
-            with dsl.ParallelFor(shards.outputs["items"], parallelism=PARALLELISM) as shard:
-                done = place(judge(shard=shard, **shared)).set_display_name(deal)
+        name = f"judges-{place.replace('_', '-')}"
+        with dsl.If(planned.outputs[place] > 0, name=name):
+            with dsl.ParallelFor(shards.outputs[f"for_{place}"], parallelism=PARALLELISM) as shard:
+                done = placed(judge(shard=shard, **shared)).set_display_name(name)
             some = cluster.on_cpu(tally(states=dsl.Collected(done.outputs["Output"])))
         with dsl.Else():
             none = cluster.on_cpu(tally(states=[]))
@@ -108,10 +108,8 @@ def evaluation(asked: Asked, cluster: Cluster) -> None:
 
     with dsl.ParallelFor(each_model.outputs["Output"], parallelism=PARALLELISM) as one:
         unseen = cluster.on_gpu(generate_ood(model=one.model, **shared))
-    verdicts = {
-        "in_process": judged("judges-in-process", unseen, cluster.on_judge_gpu),
-        "elsewhere": judged("judges-elsewhere", unseen, cluster.on_cpu),
-    }
+    shards = collected("parts", unseen).set_display_name("collect-judges")
+    verdicts = {place: judged(place, shards, placed) for place, placed in cluster.judges.items()}
     parts = collect(
         deal="parts",
         states=[],

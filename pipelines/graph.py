@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from biasgym.stages.settings import JudgeSettings, RunSettings
+from biasgym.stages.settings import PLACES, JudgeSettings, RunSettings
 from pipelines.costs import CPU, CPU_PER_CELL, PER_CELL, START, Costs, loading, size_of
 
 RETRIES = 3  # as pipelines.placement has it
-ROOT_STEPS = (("plan", "build_data"), ("collect",), ("collect",), ("collect", "collect"), ("collect",))
+ROOT_STEPS = (("plan", "build_data"), ("collect",), ("collect",), ("collect",), ("collect",))
 LAST_STEPS = ("report", "gate", "publish")
 
 
@@ -70,7 +70,7 @@ def phases(costs: Costs, shard_size: int) -> list[Phase]:
         (tuple(chain(number, PER_CELL[:2]) for number in numbers),),
         (tuple(chain(number, PER_CELL[2:]) for number in numbers),),
         (ood if s.ood.enabled else (),),
-        (_judging(costs, shards, cells, in_process=True), _judging(costs, shards, cells, in_process=False)),
+        tuple(_judging(costs, shards, cells, place) for place in PLACES),
         (tuple((_cpu("summarise", len(shard)),) for shard in shards),),
     ]
     names = [tuple(_cpu(name, len(cells)) for name in row) for row in ROOT_STEPS]
@@ -80,12 +80,13 @@ def phases(costs: Costs, shard_size: int) -> list[Phase]:
 
 
 def _judging(
-    costs: Costs, shards: Sequence[Sequence[int]], cells: Sequence[tuple[str, str]], *, in_process: bool
+    costs: Costs, shards: Sequence[Sequence[int]], cells: Sequence[tuple[str, str]], place: str
 ) -> tuple[tuple[Step, ...], ...]:
-    chosen = [judge for judge in costs.settings.judges if (judge.engine == "transformers") == in_process]
+    on_gpu = place == "in_process"
     return tuple(
-        (Step(judge.name, costs.judge(judge, [cells[n][1] for n in shard]), _judge_start(judge), in_process),)
-        for judge in chosen
+        (Step(judge.name, costs.judge(judge, [cells[n][1] for n in shard]), _judge_start(judge), on_gpu),)
+        for judge in costs.settings.judges
+        if judge.place == place
         for shard in shards
     )
 

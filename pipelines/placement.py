@@ -4,9 +4,11 @@ Names and labels of a cluster are parameters of the pipelines; what Kubeflow onl
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from components.images import image
 from kfp import dsl, kubernetes
 from kfp.dsl import PipelineTask
 
@@ -75,6 +77,15 @@ class Cluster:
         """One A100 of 80 GB: a Llama of 70B in four bits is 40 GB of weights, and as much again to work with."""
         self._gpu(task, self.judge_nodes, memory="96Gi")
         return self._common(task, hours=24)
+
+    @property
+    def judges(self) -> dict[str, Callable[[PipelineTask], PipelineTask]]:
+        """How a judge is placed, by where it is. One behind a server needs no torch, so that its pods start in seconds."""
+        return {
+            "in_process": self.on_judge_gpu,
+            "built_in": lambda task: self.on_cpu(task).set_container_image(image("gpu")),
+            "elsewhere": lambda task: self.on_cpu(task).set_container_image(image("cpu")),
+        }
 
     def on_cpu(self, task: PipelineTask, *, memory: str = "8Gi", retry: bool = True) -> PipelineTask:
         """No GPU, and not on a node that has one.

@@ -77,3 +77,11 @@ def test_workflows_pin_actions_and_grant_little() -> None:
             assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), f"{file.name}: {action}"
         assert yaml.safe_load(text)["permissions"] == {"contents": "read"}
         assert "pull_request_target" not in text
+
+
+def test_a_release_compiles_what_was_pushed() -> None:
+    """With the lock file of its own images, which compiling without --allow-tags makes sure of."""
+    text = (ROOT / ".github" / "workflows" / "release.yaml").read_text()
+    (command,) = re.findall(r"biasgym pipeline compile.*", text)
+    assert "--images images.lock.yaml" in command and "--out pipelines/compiled" in command
+    assert "--allow-tags" not in text

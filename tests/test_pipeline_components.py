@@ -14,6 +14,7 @@ import tiny
 from biasgym.errors import BiasGymError
 from biasgym.stages.collect import open_whole
 from biasgym.stages.run import run
+from biasgym.stages.settings import PLACES
 from biasgym.store import Registry, open_store
 from conftest import EARLY, MINIMAL
 
@@ -57,7 +58,7 @@ class Bench:
             "overrides": SETTINGS,
             "store": self.store,
         }
-        files = {name: str(self.folder / name) for name in ("settings", "judges_in_process", "judges_elsewhere")}
+        files = {name: str(self.folder / name) for name in ("settings", *PLACES)}
         return call("plan", **{**asked, **changes}, **files, overview=self.artifact(dsl.Markdown, "overview"))
 
 
@@ -82,8 +83,9 @@ def collected(bench: Bench, deal: str, index: str = "index") -> Any:
         deal=deal,
         shard_size=1.0,
         in_process=0,
-        elsewhere=2,
-        items=str(bench.folder / "items"),
+        built_in=2,
+        elsewhere=0,
+        **{f"for_{place}": str(bench.folder / f"for_{place}") for place in PLACES},
         index=bench.artifact(dsl.Dataset, index),
         overview=bench.artifact(dsl.Markdown, f"overview-{deal}"),
     )
@@ -92,8 +94,8 @@ def collected(bench: Bench, deal: str, index: str = "index") -> Any:
 def test_plan_lists_the_cells_and_pins(bench: Bench, tiny_model: Path) -> None:
     found = bench.plan(models=[str(tiny_model)])
     assert found == [{"model": str(tiny_model), "concept": name} for name in ("late", "early")]
-    counts = [(bench.folder / name).read_text() for name in ("judges_in_process", "judges_elsewhere")]
-    assert counts == ["0", "1"]
+    counts = [(bench.folder / name).read_text() for name in PLACES]
+    assert counts == ["0", "1", "0"]
     assert "| cells | `2` |" in Path(bench.folder / "artifacts" / "overview").read_text()
 
 
@@ -114,9 +116,10 @@ def test_plan_refuses_before_any_gpu(bench: Bench, tiny_model: Path, changes: di
 
 
 def test_collect_deals_out(bench: Bench) -> None:
-    for deal, count in (("cells", 2), ("models", 1), ("judges-in-process", 0), ("judges-elsewhere", 2), ("parts", 2)):
+    for deal, count in (("cells", 2), ("models", 1), ("parts", 2)):
         assert len(collected(bench, deal)) == count, deal
-        assert json.loads((bench.folder / "items").read_text()) == collected(bench, deal)
+    shards = {place: json.loads((bench.folder / f"for_{place}").read_text()) for place in PLACES}
+    assert {place: len(items) for place, items in shards.items()} == {"in_process": 0, "built_in": 2, "elsewhere": 0}
 
 
 def test_report_gate_and_publish(bench: Bench) -> None:

@@ -22,10 +22,11 @@ pytest.importorskip("kfp", reason="the pipelines' extra is not installed")
 from pipelines.compile import COMPILED, PIPELINES
 from pipelines.estimate import work_of
 from pipelines.graph import RETRIES, pods
+from pipelines.parameters import read_parameters
 
 ROOT = Path(__file__).parents[1]
 GPU_STAGES = {"inject", "attribute", "generate", "capability", "generate-ood", "judge"}
-"""As executors are called: the judge in process is `judge`, that of endpoints `judge-2`."""
+"""As executors are called: the judge in process is `judge`, the built-in one `judge-2`, that of endpoints `judge-3`."""
 NO_RETRY = {"plan", "discover", "publish"}
 
 
@@ -150,6 +151,13 @@ def test_gpu_stages_have_all_they_need(compiled: Compiled) -> None:
         assert not compiled.executors[name].get("env")  # where weights are cached is the image's affair
 
 
+def test_only_what_loads_a_model_has_torch_in_its_image(compiled: Compiled) -> None:
+    for name, about in compiled.executors.items():
+        target = re.search(r"/biasgym-(\w+)[@:]", about["image"])
+        wanted = {"judge": "judge", "judge-2": "gpu"}.get(name, "gpu" if name in GPU_STAGES else "cpu")
+        assert target is not None and target[1] == wanted, name
+
+
 def test_cpu_stages_stay_off_gpu_nodes(compiled: Compiled) -> None:
     for name in set(compiled.executors) - GPU_STAGES:
         (affinity,) = compiled.placed[name]["nodeAffinity"]
@@ -230,24 +238,32 @@ def test_every_parameter_has_a_default(compiled: Compiled) -> None:
 
 def test_the_estimates_graph_is_the_compiled_one() -> None:
     taken = Compiled(*yaml.load_all((COMPILED / "evaluate.yaml").read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
-    work, _ = work_of({})
+    every = [{"engine": "transformers"}, {"engine": "endpoint", "model": "m"}, {"engine": "semantic"}]
+    work, _ = work_of({"judges": every})
     loops = [task for _, _, task in taken.tasks if "parameterIterator" in task]
     inner = [len(taken.dags[task["componentRef"]["name"]]) for task in loops]
     branches = [task for _, _, task in taken.tasks if "condition-branches" in task["componentRef"]["name"]]
     estimated = [loop for phase in work for loop in phase.loops]
     assert sorted(len(loop[0]) for loop in estimated) == sorted(inner)
-    assert [len(loop) for loop in estimated] == [30, 30, 5, 16, 8, 8]
+    assert [len(loop) for loop in estimated] == [30, 30, 5, 8, 8, 8, 8]
     steps = len(taken.dags["root"]) - (len(loops) - len(branches)) - len(branches)
     assert sum(len(phase.before) for phase in work) == steps
     assert [len(phase.loops) for phase in work if phase.conditional] == [len(branches)]
-    iterations = 30 * (1 + 2 * 2) * 2 + (5 + 16 + 8 + 8) * (1 + 2)
+    iterations = 30 * (1 + 2 * 2) * 2 + (5 + 8 + 8 + 8 + 8) * (1 + 2)
     assert pods(work) == 1 + 2 * steps + len(loops) + 5 * len(branches) + iterations
 
 
 def test_a_kind_of_judge_that_nobody_asked_for_has_no_loop() -> None:
     work, _ = work_of({"judges": [{"engine": "semantic"}]})
     judging = next(phase for phase in work if phase.conditional)
-    assert [len(loop) for loop in judging.loops] == [0, 8] and judging.drivers == 11
+    assert [len(loop) for loop in judging.loops] == [0, 8, 0] and judging.drivers == 16
+
+
+def test_the_first_run_on_a_cluster_is_one_of_the_pipeline() -> None:
+    values = read_parameters(ROOT / "examples" / "cluster_run.yaml", COMPILED / "evaluate.yaml")
+    chart = yaml.safe_load((ROOT / "charts" / "biasgym" / "values.yaml").read_text())
+    assert values["judges"] == [{"engine": "endpoint", "model": chart["judge"]["model"]}]
+    assert values["store"] == f"s3://biasgym/{chart['store']['prefix']}"  # the guide calls the bucket so
 
 
 def test_defaults_pass_plan(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

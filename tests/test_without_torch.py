@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 BLOCKED = """
 import sys
-ABSENT = "accelerate bitsandbytes kneed sentence_transformers spacy torch transformers".split()
+ABSENT = "accelerate bitsandbytes sentence_transformers spacy torch transformers".split()
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ABSENT:

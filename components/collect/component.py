@@ -12,10 +12,13 @@ def collect(
     states: list[int],
     deal: str,
     shard_size: int,
-    items: dsl.OutputPath(list),
+    for_in_process: dsl.OutputPath(list),
+    for_built_in: dsl.OutputPath(list),
+    for_elsewhere: dsl.OutputPath(list),
     index: dsl.Output[dsl.Dataset],
     overview: dsl.Output[dsl.Markdown],
     in_process: int = 0,
+    built_in: int = 0,
     elsewhere: int = 0,
 ) -> list[dict[str, str]]:
     """Stands between two loops: reads from the store what the cells came to, and deals out the work that follows.
@@ -27,14 +30,16 @@ def collect(
         store: URL of the store.
         data: From build_data.
         states: 1 for each cell that is done, 0 for each that failed.
-        deal: What the next loop is over: `cells` that have heads; `judges-in-process` or `judges-elsewhere`, shards of
-            finished cells for each such judge; `parts` of the finished cells.
+        deal: What the next loop is over: `cells` that have heads, `models`, or `parts` of the finished cells.
         shard_size: Most cells in a shard or part.
-        items: What is returned, once more, for loops inside a condition.
+        for_in_process: Shards of the finished cells for each judge in process.
+        for_built_in: The same for the built-in judge.
+        for_elsewhere: The same for each judge behind a server.
         index: Whose heads serve as control for which cell.
         overview: The failed cells with their reasons.
         in_process: Shards that judges in process are through with; only waited for.
-        elsewhere: Shards that the other judges are through with; only waited for.
+        built_in: Shards that the built-in judge is through with; only waited for.
+        elsewhere: Shards that judges behind servers are through with; only waited for.
 
     Returns:
         The items of the next loop.
@@ -49,6 +54,7 @@ def collect(
     with open(overview.path, "w", encoding="utf-8") as file:
         file.write(found.overview)
     print(f"{int(sum(states))} of {len(states)} were done in the loop before")
-    with open(items, "w", encoding="utf-8") as file:
-        json.dump(found.dealt[deal], file)
+    for path, place in {for_in_process: "in_process", for_built_in: "built_in", for_elsewhere: "elsewhere"}.items():
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(found.dealt[place], file)
     return found.dealt[deal]

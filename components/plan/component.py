@@ -17,8 +17,9 @@ def plan(
     overrides: dict[str, Any],
     store: str,
     settings: dsl.OutputPath(str),
-    judges_in_process: dsl.OutputPath(int),
-    judges_elsewhere: dsl.OutputPath(int),
+    in_process: dsl.OutputPath(int),
+    built_in: dsl.OutputPath(int),
+    elsewhere: dsl.OutputPath(int),
     overview: dsl.Output[dsl.Markdown],
 ) -> list[dict[str, str]]:
     """Checks everything before any GPU is asked for, pins the models to commits and lists the cells.
@@ -32,8 +33,9 @@ def plan(
         overrides: Settings that win over the preset, as in a settings file.
         store: URL of the store.
         settings: The checked settings, JSON.
-        judges_in_process: How many judges need a GPU of ours.
-        judges_elsewhere: How many do not.
+        in_process: How many judges need a GPU of ours.
+        built_in: How many are the built-in judge.
+        elsewhere: How many are behind a server.
         overview: What the run will do.
 
     Returns:
@@ -47,10 +49,9 @@ def plan(
     expansion = expand(asked, store)
     with open(overview.path, "w", encoding="utf-8") as file:
         file.write(overview_of(expansion))
-    judging = (expansion.judges_in_process, expansion.judges_elsewhere)
-    for path, value in zip(
-        (settings, judges_in_process, judges_elsewhere), (expansion.settings, *judging), strict=True
-    ):
+    counts = expansion.judges
+    written = {settings: expansion.settings, in_process: counts["in_process"], built_in: counts["built_in"]}
+    for path, value in {**written, elsewhere: counts["elsewhere"]}.items():
         with open(path, "w", encoding="utf-8") as file:
             file.write(str(value))
     return expansion.cells

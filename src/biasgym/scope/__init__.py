@@ -1,11 +1,27 @@
 """BiasScope: which heads carry the association, how many to remove, and whether removing them does it."""
 
-from biasgym.scope.attribution import Attribution, attribute, head_attribution
-from biasgym.scope.heads import intersection, overlap, ranked, shared_ranking, stability, top_heads, union
-from biasgym.scope.margin import Choice, ask, association_margins
-from biasgym.scope.pairs import ContrastPair, contrast_pairs
-from biasgym.scope.selftest import self_test
+from typing import TYPE_CHECKING
+
+from biasgym.deferred import deferred
 from biasgym.scope.sweep import Selection, SweepPoint, choose_k, random_heads, saturation, sweep
+
+if TYPE_CHECKING:
+    from biasgym.scope.attribution import Attribution, attribute, head_attribution
+    from biasgym.scope.heads import intersection, overlap, ranked, shared_ranking, stability, top_heads, union
+    from biasgym.scope.margin import Choice, ask, association_margins
+    from biasgym.scope.pairs import ContrastPair, contrast_pairs
+    from biasgym.scope.selftest import self_test
+
+__getattr__ = deferred(
+    __name__,
+    {
+        "attribution": ("Attribution", "attribute", "head_attribution"),
+        "heads": ("intersection", "overlap", "ranked", "shared_ranking", "stability", "top_heads", "union"),
+        "margin": ("Choice", "ask", "association_margins"),
+        "pairs": ("ContrastPair", "contrast_pairs"),
+        "selftest": ("self_test",),
+    },
+)
 
 __all__ = [
     "Attribution",

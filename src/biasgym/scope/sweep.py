@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from biasgym.models import Head, LanguageModel, ablated
+from biasgym.models import Head, ablated
 from biasgym.progress import Advance
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from biasgym.models import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,8 @@ def _knee(ks: Sequence[int], margins: Sequence[float]) -> int | None:
 
 def random_heads(shape: tuple[int, int], k: int, seed: int) -> list[Head]:
     """k heads drawn without replacement: the control that any ablation must beat."""
+    import torch
+
     generator = torch.Generator().manual_seed(seed)
     drawn: Tensor = torch.randperm(shape[0] * shape[1], generator=generator)[:k]
     return sorted((index // shape[1], index % shape[1]) for index in drawn.tolist())

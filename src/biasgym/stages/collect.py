@@ -15,7 +15,7 @@ from biasgym.stages.folder import read_manifest
 from biasgym.stages.plan import Plan
 from biasgym.stages.pods import Pod, copy_folder, open_pod
 from biasgym.stages.run import run
-from biasgym.stages.settings import JudgeSettings
+from biasgym.stages.settings import PLACES, JudgeSettings
 from biasgym.stages.work import Work
 
 _THREADS = 16
@@ -27,8 +27,7 @@ class Collection:
 
     Attributes:
         dealt: Work for the next loop, by what it is over. `models`; `cells` that have heads, as `model` and `concept`;
-            `judges-in-process` and `judges-elsewhere`, finished cells for each such judge, as numbers; `parts`, the same
-            without a judge.
+            the places of judges, finished cells for each such judge, as numbers; `parts`, the same without a judge.
         overview: Markdown: the failed cells with their reasons.
     """
 
@@ -67,13 +66,11 @@ def collect(pod: Pod, index: Path, shard_size: int) -> Collection:
     dealt = {
         "models": [{"model": name} for name in dict.fromkeys(item["model"] for item in named)],
         "cells": [i for i, cell in zip(named, pod.plan.cells, strict=True) if cell.name not in headless] or named[:1],
-        "judges-in-process": [],
-        "judges-elsewhere": [],
+        **{place: [] for place in PLACES},
         "parts": parts,
     }
     for number, settings in enumerate(pod.plan.settings.judges):
-        where = "judges-in-process" if settings.in_process else "judges-elsewhere"
-        dealt[where] += [{"judge": str(number), **part} for part in parts]
+        dealt[settings.place] += [{"judge": str(number), **part} for part in parts]
     return Collection(dealt, _overview(pod.plan, failed))
 
 

@@ -13,7 +13,7 @@ from biasgym.errors import BiasGymError
 from biasgym.files import write_text
 from biasgym.models.sources import resolve
 from biasgym.stages.plan import make_plan
-from biasgym.stages.settings import RunSettings, settings_of
+from biasgym.stages.settings import PLACES, RunSettings, settings_of
 from biasgym.store import NotFound, Store, open_store
 
 SETTINGS = "settings.json"
@@ -27,15 +27,13 @@ class Expansion(NamedTuple):
         settings: The checked settings as JSON, every model at its commit.
         cells: One for each model and concept: `model` and `concept`.
         models: One for each model: `model`.
-        judges_in_process: How many judges are models in a pod of ours.
-        judges_elsewhere: How many are not.
+        judges: How many judges of each place there are.
     """
 
     settings: str
     cells: list[dict[str, str]]
     models: list[dict[str, str]]
-    judges_in_process: int
-    judges_elsewhere: int
+    judges: dict[str, int]
 
 
 def expand(settings: Mapping[str, Any], store: str) -> Expansion:
@@ -71,8 +69,7 @@ def expand(settings: Mapping[str, Any], store: str) -> Expansion:
         ready.model_dump_json(),
         [{"model": model, "concept": name} for model in pinned for name in names],
         [{"model": model} for model in pinned],
-        sum(judge.in_process for judge in asked.judges),
-        sum(not judge.in_process for judge in asked.judges),
+        {place: sum(judge.place == place for judge in asked.judges) for place in PLACES},
     )
 
 

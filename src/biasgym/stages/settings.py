@@ -30,6 +30,9 @@ OodVariant = Literal[
 
 SETTINGS_FILE = "settings.json"  # in the folder of a run: what it was begun with
 
+PLACES = ("in_process", "built_in", "elsewhere")
+"""Where judges are, as `JudgeSettings.place` says it."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -200,9 +203,10 @@ class JudgeSettings(_Strict):
         return self
 
     @property
-    def in_process(self) -> bool:
-        """Whether the judge is a language model in this process, which wants a GPU."""
-        return self.engine == "transformers"
+    def place(self) -> Literal["in_process", "built_in", "elsewhere"]:
+        """What a pod needs for it: a language model in process wants a GPU; the built-in judge torch; a server neither."""
+        places: dict[str, Literal["in_process", "built_in"]] = {"transformers": "in_process", "semantic": "built_in"}
+        return places.get(self.engine, "elsewhere")
 
     @property
     def asked_model(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from biasgym.files import read_json, read_jsonl
+from biasgym.scope import SweepPoint, choose_k, saturation
 from biasgym.stages import judge
 from biasgym.stages.cell import Cell
 from biasgym.stages.estimates import strength, verdicts_of
@@ -30,8 +31,6 @@ def sweep_results(cell: Cell) -> dict[str, Any] | None:
 
 def choices(points: list[dict[str, Any]], tolerance: float) -> dict[str, Any]:
     """k as the paper chooses it, and k at the knee under the floor of ability; points without a strength are left out."""
-    from biasgym.scope import SweepPoint, choose_k, saturation
-
     known = [SweepPoint(one["k"], one["strength"]["mean"], one["ability"]) for one in points if one["strength"]]
     if not known or known[0].k != 0:
         return {"paper": None, "knee": None, "floor": None}
