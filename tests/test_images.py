@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -85,3 +86,16 @@ def test_a_release_compiles_what_was_pushed() -> None:
     (command,) = re.findall(r"biasgym pipeline compile.*", text)
     assert "--images images.lock.yaml" in command and "--out pipelines/compiled" in command
     assert "--allow-tags" not in text
+
+
+def test_a_machine_that_forbids_containers_says_why(tmp_path: Path) -> None:
+    """Before any test, on one line; whether it refuses namespaces, or has nothing to start an engine with."""
+    refusing = tmp_path / "unshare"
+    refusing.write_text("#!/bin/sh\necho 'unshare: Operation not permitted' >&2\nexit 1\n")
+    refusing.chmod(0o755)
+    for path, reason in ((f"{tmp_path}:/usr/bin:/bin:/usr/sbin", "refused"), ("/nowhere", "apt-get")):
+        environment = {"PATH": path, "DOCKER_HOST": "unix:///nowhere/docker.sock"}
+        program = ROOT / "tests" / "containers" / "machine.py"
+        said = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True)
+        assert said.returncode == 3 and len(said.stdout.splitlines()) == 1, said.stderr
+        assert (reason if os.geteuid() == 0 else "only root") in said.stdout

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import tarfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO
 
 from engine import Engine, EngineError
 
@@ -20,37 +21,38 @@ SECRETS = {
 """What keys and tokens look like, by what they all contain: looking for that alone is much faster."""
 
 
-def save(docker: Engine, tags: Sequence[str], folder: Path) -> Path:
-    """Writes images as a folder of layers and JSON files; what they share is there once."""
+def files(docker: Engine, tags: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Name and content of everything in images, as the engine hands it out; what they share is there once."""
+    command = [docker.program, "save", *tags]
     with (
-        subprocess.Popen(
-            [docker.program, "save", *tags], stdout=subprocess.PIPE, env=docker.whole_environment
-        ) as saving,
+        subprocess.Popen(command, stdout=subprocess.PIPE, env=docker.whole_environment) as saving,
         tarfile.open(fileobj=saving.stdout, mode="r|") as archive,
     ):
-        archive.extractall(folder, filter="data")
+        for member in archive:
+            if (content := archive.extractfile(member)) is not None:
+                yield from _opened(member.name, content)
     if saving.returncode:
         raise EngineError(f"docker save {tags} failed")
-    return folder
 
 
-def files(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of everything in a saved image."""
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()):
-        if not tarfile.is_tarfile(path):
-            yield path.name, path.read_bytes()
-            continue
-        with tarfile.open(path) as layer:
-            for member in layer:
-                content = layer.extractfile(member) if member.isreg() else None
-                yield member.name, content.read() if content else member.linkname.encode()
+def _opened(name: str, content: IO[bytes]) -> Iterator[tuple[str, bytes]]:
+    """A file, or what is in it if it is an archive, that is: a layer."""
+    start = content.read(512)
+    whole = io.BytesIO(start + content.read())
+    if start[257:262] != b"ustar" and not start.startswith(b"\x1f\x8b"):
+        yield name, whole.getvalue()
+        return
+    with tarfile.open(fileobj=whole) as layer:
+        for member in layer:
+            inside = layer.extractfile(member) if member.isreg() else None
+            yield member.name, inside.read() if inside else member.linkname.encode()
 
 
-def found(folder: Path, names: Sequence[str]) -> list[str]:
-    """Where an image tells a name of the build machine, or holds what looks like a secret."""
+def found(files: Iterable[tuple[str, bytes]], names: Sequence[str]) -> list[str]:
+    """Where files tell a name of the build machine, or hold what looks like a secret."""
     wanted = {name: name.encode() for name in names}
     places = []
-    for path, content in files(folder):
+    for path, content in files:
         places += [f"{path}: {name}" for name, text in wanted.items() if text in content or name in path]
         places += [
             f"{path}: {mark.decode()}..." for mark, form in SECRETS.items() if mark in content and form.search(content)
