@@ -77,7 +77,6 @@ def test_the_lock_file_fits_in(tmp_path: Path) -> None:
     objects = kube.template("development", "--values", str(path))
     images = {kube.pod_template(item)["spec"]["containers"][0]["image"] for item in objects if kube.pod_template(item)}
     assert f"ghcr.io/biasgym/biasgym-cpu@{digests['cpu']}" in images
-    assert f"ghcr.io/biasgym/biasgym-gpu@{digests['gpu']}" in images
     assert "docker.io/vllm/vllm-openai:v0.33.0" in images
 
 
@@ -87,7 +86,7 @@ def test_a_lock_file_before_the_first_push_fits_in(tmp_path: Path) -> None:
     images = {name: {"repository": f"ghcr.io/biasgym/biasgym-{name}", **image} for name in ("cpu", "gpu", "judge")}
     path.write_text(yaml.safe_dump({"images": images}), encoding="utf-8")
     job = kube.one(kube.template("development", "--values", str(path)), "Job", "biasgym-prefetch")
-    assert kube.pods_of(job)["spec"]["containers"][0]["image"] == "ghcr.io/biasgym/biasgym-gpu:dev"
+    assert kube.pods_of(job)["spec"]["containers"][0]["image"] == "ghcr.io/biasgym/biasgym-cpu:dev"
 
 
 def test_the_repositorys_lock_file_fits_in() -> None:
@@ -100,7 +99,7 @@ def test_without_digest_and_tag_an_image_is_of_this_version() -> None:
     chart = yaml.safe_load((kube.CHART / "Chart.yaml").read_text(encoding="utf-8"))
     assert chart["appVersion"] == biasgym.__version__
     job = kube.one(kube.rendered("development"), "Job", "biasgym-prefetch")
-    assert kube.pods_of(job)["spec"]["containers"][0]["image"] == f"ghcr.io/biasgym/biasgym-gpu:{biasgym.__version__}"
+    assert kube.pods_of(job)["spec"]["containers"][0]["image"] == f"ghcr.io/biasgym/biasgym-cpu:{biasgym.__version__}"
 
 
 def test_large_numbers_stay_whole(tmp_path: Path) -> None:

@@ -36,13 +36,13 @@ def files(docker: Engine, tags: Sequence[str]) -> Iterator[tuple[str, bytes]]:
 
 
 def _opened(name: str, content: IO[bytes]) -> Iterator[tuple[str, bytes]]:
-    """A file, or what is in it if it is an archive, that is: a layer."""
-    start = content.read(512)
-    whole = io.BytesIO(start + content.read())
+    """A file, or what is in it if it is an archive, that is: a layer. Gigabytes pass here, one file at a time."""
+    assert isinstance(content, io.BufferedReader)
+    start = content.peek(512)
     if start[257:262] != b"ustar" and not start.startswith(b"\x1f\x8b"):
-        yield name, whole.getvalue()
+        yield name, content.read()
         return
-    with tarfile.open(fileobj=whole) as layer:
+    with tarfile.open(fileobj=content, mode="r|*") as layer:
         for member in layer:
             inside = layer.extractfile(member) if member.isreg() else None
             yield member.name, inside.read() if inside else member.linkname.encode()

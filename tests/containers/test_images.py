@@ -44,7 +44,7 @@ def test_a_failure_is_seen_as_one(engine: Engine, images: dict[str, str]) -> Non
 def test_steps_find_what_they_import(engine: Engine, images: dict[str, str]) -> None:
     """With what was cut out of the packages gone; the cpu image has no torch at all."""
     light = (
-        "biasgym.stages.publish, biasgym.stages.collect, biasgym.judge.endpoint, biasgym.report, kfp.dsl, minio, yaml"
+        "biasgym.stages.publish, biasgym.stages.collect, biasgym.judge.endpoint, biasgym.report, huggingface_hub, kfp.dsl"
     )
     heavy = "biasgym.stages.generate, biasgym.stages.inject, sentence_transformers, spacy, scipy.stats, gguf"
     torch = "import importlib.util as u; print(u.find_spec('torch') is not None)"

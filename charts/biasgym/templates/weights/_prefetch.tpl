@@ -21,7 +21,7 @@ template:
     restartPolicy: OnFailure
     containers:
       - name: prefetch
-        image: {{ include "biasgym.image" (list $ "gpu") }}
+        image: {{ include "biasgym.image" (list $ "cpu") }}
         {{- include "biasgym.container" . | nindent 8 }}
         command: [biasgym, prefetch]
         args:
