@@ -8,8 +8,9 @@ data=$1 memory=$2
 shift 2
 mkdir -p "$data"
 
-# without a control group of some kind no container starts, and a bare machine may have mounted none
+# without a control group no container starts; a bare machine may have mounted none, or one to be read only
 grep -qE '^[^ ]+ [^ ]+ cgroup2? ' /proc/mounts || mount -t cgroup2 cgroup2 /sys/fs/cgroup
+! grep -qE '^[^ ]+ /sys/fs/cgroup cgroup2 ro' /proc/mounts || mount -o remount,bind,rw /sys/fs/cgroup
 
 stackable() {
   mkdir -p "$data/probe/lower" "$data/probe/upper" "$data/probe/work" "$data/probe/merged"
