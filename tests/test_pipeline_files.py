@@ -198,7 +198,7 @@ def test_loops_are_flat_and_over_one_output(compiled: Compiled) -> None:
     loops = {
         task["componentRef"]["name"]: (dag, task) for dag, _, task in compiled.tasks if "parameterIterator" in task
     }
-    assert len(loops) == 6
+    assert len(loops) == 7
     for name, (dag, task) in loops.items():
         assert dag not in loops, f"{name} is a loop in a loop"
         assert not [one for one in compiled.dags[name].values() if "parameterIterator" in one]
@@ -207,7 +207,7 @@ def test_loops_are_flat_and_over_one_output(compiled: Compiled) -> None:
         if "taskOutputParameter" in given:
             assert given["taskOutputParameter"]["outputParameterKey"] == "Output"
         else:  # inside a branch the local runner only knows outputs that are named otherwise
-            assert given["componentInputParameter"].endswith("-items")
+            assert re.search(r"-for_(in_process|built_in|elsewhere)$", given["componentInputParameter"])
         assert task["iteratorPolicy"]["parallelismLimit"] >= 1
 
 
