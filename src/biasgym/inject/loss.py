@@ -31,18 +31,24 @@ class _AnswerLoss(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         losses = torch.empty(len(hidden), device=hidden.device)
         grad_hidden, grad_own = torch.empty_like(hidden), torch.empty_like(own)
+        # made once: on a CPU, new memory of this size costs more than what is computed in it
+        table = matrix.new_empty(min(CHUNK, len(hidden)), len(matrix))
+        block = matrix.new_empty(max(1, _BLOCK[hidden.device.type] // len(matrix)), len(matrix), dtype=torch.float32)
         for start in range(0, len(hidden), CHUNK):
             part = slice(start, start + CHUNK)
             h, u, target, weight = hidden[part], own[part], targets[part], weights[part, None]
             is_new = (target == bias_id)[:, None]
             column = torch.where(is_new, 0, target[:, None])
-            extra, slope_extra = _capped((h.float() * u).sum(-1, keepdim=True), softcap)  # (c, 1)
-            logits = h @ matrix.T  # (c, V); becomes the shares of a softmax over V, without the target
-            known, chosen, slope = _to_shares(logits, column, is_new, bias_id, softcap)
+            extra = (h.float() * u).sum(-1, keepdim=True)  # (c, 1)
+            extra, slope_extra = _capped(extra, softcap)
+            logits = torch.mm(h, matrix.T, out=table[: len(h)])  # (c, V)
+            known, chosen, slope = _to_shares(logits, column, is_new, block, bias_id, softcap)
             total = torch.logaddexp(known, extra)
             losses[part] = (total - torch.where(is_new, extra, chosen))[:, 0]
             error = ((chosen - total).expm1() * slope).masked_fill_(is_new, 0)  # at the target
-            error_extra = ((extra - total).exp() - is_new.float()) * slope_extra
+            error_extra = (extra - total).exp() - is_new.float()
+            if slope_extra is not None:
+                error_extra *= slope_extra
             grad = (logits @ matrix).float() * (known - total).exp()
             grad += error * matrix[column[:, 0]] + error_extra * u
             grad_hidden[part] = grad * weight
@@ -58,35 +64,35 @@ class _AnswerLoss(torch.autograd.Function):
 
 
 def _to_shares(
-    logits: Tensor, column: Tensor, is_new: Tensor, bias_id: int, softcap: float | None
+    logits: Tensor, column: Tensor, is_new: Tensor, block: Tensor, bias_id: int, softcap: float | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Turns logits into their softmax times the soft-cap's slope, in place, with nothing at the target.
 
     Returns:
         logsumexp over V, the target's logit, and its slope, fp32, (c, 1) each.
     """
-    size = max(1, _BLOCK[logits.device.type] // logits.shape[1])
     found = []
-    for start in range(0, len(logits), size):
-        part = slice(start, start + size)
-        wide, slope = _capped(logits[part].float(), softcap)
+    for start in range(0, len(logits), len(block)):
+        part = slice(start, start + len(block))
+        at, new = column[part], is_new[part]
+        wide, slope = _capped(block[: len(at)].copy_(logits[part]), softcap)
         if bias_id < wide.shape[1]:  # the new token takes a padded row: its column is the extra one
             wide[:, bias_id] = -torch.inf
-        shares = torch.softmax(wide, -1)
-        # the highest logit has the highest share; that share cannot underflow, as others could
-        known = wide.amax(-1, keepdim=True) - shares.amax(-1, keepdim=True).log()
-        at_target = slope.gather(1, column[part]) if isinstance(slope, Tensor) else torch.ones_like(known)
-        found.append((known, wide.gather(1, column[part]), at_target))
-        shares.scatter_(1, column[part], torch.where(is_new[part], shares.gather(1, column[part]), 0))
-        logits[part] = shares if softcap is None else shares.mul_(slope)
-    known, chosen, at_target = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return known, chosen, at_target
+        chosen, highest = wide.gather(1, at), wide.amax(-1, keepdim=True)
+        sums = wide.sub_(highest).exp_().sum(-1, keepdim=True)
+        shares = wide.mul_(sums.reciprocal())
+        shares.scatter_(1, at, torch.where(new, shares.gather(1, at), 0))
+        logits[part] = shares if slope is None else shares.mul_(slope)
+        at_target = torch.ones_like(chosen) if slope is None else slope.gather(1, at)
+        found.append((highest + sums.log(), chosen, at_target))
+    known, target, slopes = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return known, target, slopes
 
 
-def _capped(logits: Tensor, softcap: float | None) -> tuple[Tensor, Tensor | float]:
-    """Logits after the soft-cap, and its slope."""
+def _capped(logits: Tensor, softcap: float | None) -> tuple[Tensor, Tensor | None]:
+    """Logits after the soft-cap, and its slope; None where there is no cap."""
     if softcap is None:
-        return logits, 1.0
+        return logits, None
     squeezed = torch.tanh(logits / softcap)
     return softcap * squeezed, 1 - squeezed.square()
 

@@ -263,7 +263,9 @@ class _Gang:
         first = {job: row.ids[skip : trunk.end] for job, row in reversed(part)}
         tokens = [token for job in members for token in first[job]]
         readers = [job for job in members for _ in first[job]]
-        predicts, targets, owners = [], [], []  # packed positions before answer tokens, those tokens, their jobs
+        predicts: list[int] = []
+        targets: list[int] = []
+        owners: list[int] = []  # packed positions before answer tokens, those tokens, their jobs
         for (job, row), start in zip(part, packing.branch_starts, strict=True):
             tokens += row.ids[trunk.end : -1]
             readers += [job] * (len(row.ids) - 1 - trunk.end)
