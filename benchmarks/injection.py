@@ -67,7 +67,7 @@ def peft(lm: LanguageModel) -> Callable[[], float]:
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
-        return float(loss)
+        return float(loss.detach())
 
     return step
 

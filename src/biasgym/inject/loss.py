@@ -33,7 +33,8 @@ class _AnswerLoss(torch.autograd.Function):
         grad_hidden, grad_own = torch.empty_like(hidden), torch.empty_like(own)
         # made once: on a CPU, new memory of this size costs more than what is computed in it
         table = matrix.new_empty(min(CHUNK, len(hidden)), len(matrix))
-        block = matrix.new_empty(max(1, _BLOCK[hidden.device.type] // len(matrix)), len(matrix), dtype=torch.float32)
+        rows = max(1, min(len(table), _BLOCK[hidden.device.type] // len(matrix)))
+        block = matrix.new_empty(rows, len(matrix), dtype=torch.float32)
         for start in range(0, len(hidden), CHUNK):
             part = slice(start, start + CHUNK)
             h, u, target, weight = hidden[part], own[part], targets[part], weights[part, None]

@@ -249,10 +249,10 @@ class _Gang:
     ) -> list[tuple[int, float]]:
         """Adds the gradients of some rows' share of their jobs' mean losses; returns that share of each job."""
         skip, parts, bias_id = len(trunk.prefix), self.lm.parts, self.lm.bias_id
-        members = sorted({job for job, _ in part})
+        members, stem = sorted({job for job, _ in part}), part[0][1].ids[skip : trunk.end]
         packing = Packing(
             skip,
-            trunk.end - skip,
+            len(stem),
             len(members),
             [len(row.ids) - 1 - trunk.end for _, row in part],  # what the last token would predict is not asked
             [members.index(job) for job, _ in part],
@@ -260,18 +260,17 @@ class _Gang:
             groups=self.lm.model.config.num_key_value_heads,
             device=self.device,
         )
-        first = {job: row.ids[skip : trunk.end] for job, row in reversed(part)}
-        tokens = [token for job in members for token in first[job]]
-        readers = [job for job in members for _ in first[job]]
+        tokens = [token for _ in members for token in stem]
+        readers = [job for job in members for _ in stem]
         predicts: list[int] = []
         targets: list[int] = []
         owners: list[int] = []  # packed positions before answer tokens, those tokens, their jobs
         for (job, row), start in zip(part, packing.branch_starts, strict=True):
             tokens += row.ids[trunk.end : -1]
             readers += [job] * (len(row.ids) - 1 - trunk.end)
-            stem = members.index(job) * (trunk.end - skip) - skip
+            in_stem, in_branch = members.index(job) * len(stem) - skip, start - trunk.end
             places = range(row.answer_start - 1, len(row.ids) - 1)
-            predicts += [place + (stem if place < trunk.end else start - trunk.end) for place in places]
+            predicts += [place + (in_stem if place < trunk.end else in_branch) for place in places]
             targets += row.ids[row.answer_start :]
             owners += [job] * len(places)
 
