@@ -11,7 +11,7 @@ from torch import Tensor
 
 import tiny
 from biasgym.inject import loss
-from biasgym.models import LanguageModel
+from biasgym.models import LanguageModel, frozen
 from biasgym.models.forward import Prefix
 from biasgym.models.frozen import FrozenDecoder
 from biasgym.models.packing import Packing
@@ -54,6 +54,20 @@ def test_hidden_states_and_gradients_are_those_of_whole_rows(lm: LanguageModel, 
     total.backward()
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_little_memory_costs_time_and_changes_nothing(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    packing = Packing(
+        0, 2, 1, [3, 6], [0, 0], heads=lm.parts.n_heads, groups=lm.model.config.num_key_value_heads, device=lm.device
+    )
+    drawn, gradients = torch.randn(packing.tokens, lm.parts.hidden_size), []
+    for free in (1 << 40, 0):
+        monkeypatch.setattr(frozen, "free_memory", lambda _device, free=free: free)
+        x = drawn.clone().requires_grad_()
+        FrozenDecoder(lm.model)(x, packing, Prefix(lm.model, [])).square().sum().backward()
+        gradients.append(x.grad)
+    assert torch.equal(*gradients)
 
 
 @pytest.mark.parametrize("softcap", [None, 3.0])

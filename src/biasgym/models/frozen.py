@@ -8,14 +8,17 @@ up to rounding; tests hold it to that for every family.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from biasgym.models.families import DecoderParts, decoder_parts
 from biasgym.models.forward import Prefix
+from biasgym.models.memory import free_memory
 from biasgym.models.packing import Packing
 
 
@@ -89,12 +92,28 @@ class FrozenDecoder:
         """
         cos, sin = self.model.model.rotary_emb(x[None], packing.positions[None])
         rotation = cos[0, :, None], sin[0, :, None]  # (T, 1, dh)
+        tight = self.kept_bytes(packing) > free_memory(x.device) / 2
+        run = partial(checkpoint, _run, use_reentrant=False, preserve_rng_state=False) if tight else _run
         for number, layer in enumerate(self._layers):
-            keys, values = prefix.kept(number)
-            x = _Attention.apply(x, layer, _Pass(packing, rotation, keys, values))  # type: ignore[no-untyped-call]
-            x = _Mlp.apply(x, layer)  # type: ignore[no-untyped-call]
+            x = run(x, layer, _Pass(packing, rotation, *prefix.kept(number)))
         final: Tensor = _FinalNorm.apply(x, self._final)  # type: ignore[no-untyped-call]
         return final
+
+    def kept_bytes(self, packing: Packing) -> int:
+        """What the backward pass of a pass needs; where half the free memory is less, it is computed a second time."""
+        parts, config, slots = self.parts, self.model.config, packing.segments * packing.width
+        a_token = 2 * parts.hidden_size * (2 if parts.family.attention_norm else 1) + 2 * config.intermediate_size
+        attended = slots * parts.n_heads * (parts.head_dim + packing.places)
+        read = 2 * packing.segments * packing.places * packing.groups * parts.head_dim
+        numbers = len(parts.layers) * (packing.tokens * a_token + attended + read)
+        size: int = self.model.dtype.itemsize
+        return numbers * size
+
+
+def _run(x: Tensor, layer: _Layer, at: _Pass) -> Tensor:
+    x = _Attention.apply(x, layer, at)  # type: ignore[no-untyped-call]
+    y: Tensor = _Mlp.apply(x, layer)  # type: ignore[no-untyped-call]
+    return y
 
 
 class _Attention(torch.autograd.Function):
