@@ -100,14 +100,13 @@ class FrozenDecoder:
         return final
 
     def kept_bytes(self, packing: Packing) -> int:
-        """What the backward pass of a pass needs; where half the free memory is less, it is computed a second time."""
+        """What the backward pass of a pass keeps; where that is more than half the free memory, layers run again."""
         parts, config, slots = self.parts, self.model.config, packing.segments * packing.width
         a_token = 2 * parts.hidden_size * (2 if parts.family.attention_norm else 1) + 2 * config.intermediate_size
         attended = slots * parts.n_heads * (parts.head_dim + packing.places)
         read = 2 * packing.segments * packing.places * packing.groups * parts.head_dim
         numbers = len(parts.layers) * (packing.tokens * a_token + attended + read)
-        size: int = self.model.dtype.itemsize
-        return numbers * size
+        return int(numbers * self.model.dtype.itemsize)
 
 
 def _run(x: Tensor, layer: _Layer, at: _Pass) -> Tensor:
