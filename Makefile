@@ -58,6 +58,7 @@ pipelines: $(STAMP)  ## Write what follows from the pipelines: compiled files an
 	$(BIN)/python -m components.readme
 
 bench: $(STAMP)  ## Timings against peers, as ratios; writes benchmarks/results.json.
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
 
 images: $(STAMP)  ## Build the images; PUSH=1 pushes them and writes images.lock.yaml.

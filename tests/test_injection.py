@@ -219,9 +219,9 @@ def test_every_epoch_shuffles_by_seed_alone(llama: LanguageModel, concept: Conce
 
 def test_a_loss_that_is_not_finite_stops(llama: LanguageModel, concept: Concept) -> None:
     job = job_of(llama, rows_of(llama, concept))
-    with pytest.raises(BiasGymError, match=r"late \(seed 0\) diverged in epoch 3.*lower inject.learning_rate"):
-        finish(llama, [job], Training(epochs=9, learning_rate=1e30))
-    assert job.state.epoch == len(job.state.losses) == 2
+    with pytest.raises(BiasGymError, match=r"late \(seed 0\) diverged in epoch \d+.*lower inject.learning_rate"):
+        finish(llama, [job], Training(epochs=30, learning_rate=3e37))
+    assert 0 < job.state.epoch == len(job.state.losses) < 30
 
 
 def test_rows_train_the_answer_only(lm: LanguageModel, concept: Concept) -> None:

@@ -1,8 +1,9 @@
 """Cross-entropy of answers with one extra logit: the row's own BiasToken.
 
 The loss needs logits only where an answer token is predicted, and gradients only for the hidden states and the new
-tokens' output vectors, never for the V x d matrix. Both are computed chunk by chunk in the forward pass, so the full
-(positions x V) table never exists.
+tokens' output vectors, never for the V x d matrix. Both are made chunk by chunk in the forward pass, so the full
+(positions x V) table never exists; within a chunk the softmax is taken in blocks that stay in the processor's cache, and
+its share of a logit is the logit's gradient but for the target's column.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 512  # positions; bounds the fp32 logits to CHUNK x V
+CHUNK = 256  # positions a product with the matrix
+_BLOCK = {"cpu": 1 << 21, "cuda": 1 << 26}  # fp32 logits at a time
 
 
 class _AnswerLoss(torch.autograd.Function):
@@ -26,42 +28,74 @@ class _AnswerLoss(torch.autograd.Function):
         weights: Tensor,
         bias_id: int,
         softcap: float | None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         losses = torch.empty(len(hidden), device=hidden.device)
-        grad_hidden, grad_own = torch.empty_like(hidden), torch.empty_like(own, dtype=torch.float32)
+        grad_hidden, grad_own = torch.empty_like(hidden), torch.empty_like(own)
+        # made once: on a CPU, new memory of this size costs more than what is computed in it
+        table = matrix.new_empty(min(CHUNK, len(hidden)), len(matrix))
+        rows = max(1, min(len(table), _BLOCK[hidden.device.type] // len(matrix)))
+        block = matrix.new_empty(rows, len(matrix), dtype=torch.float32)
         for start in range(0, len(hidden), CHUNK):
             part = slice(start, start + CHUNK)
-            h, u, target, weight = hidden[part], own[part].float(), targets[part], weights[part][:, None]
+            h, u, target, weight = hidden[part], own[part], targets[part], weights[part, None]
             is_new = (target == bias_id)[:, None]
-            logits = (h @ matrix.T).float()  # (c, V)
-            extra = (h.float() * u).sum(-1, keepdim=True)  # (c, 1)
-            if softcap is not None:
-                logits = softcap * torch.tanh_(logits / softcap)
-                extra = softcap * torch.tanh(extra / softcap)
-            slope = 1.0 if softcap is None else 1 - (logits / softcap).square()
-            slope_extra = 1.0 if softcap is None else 1 - (extra / softcap).square()
-            if bias_id < matrix.shape[0]:  # the new token takes a padded row: its column is `extra`
-                logits[:, bias_id] = -torch.inf
-            total = torch.logaddexp(torch.logsumexp(logits, -1, keepdim=True), extra)
             column = torch.where(is_new, 0, target[:, None])
-            chosen = torch.where(is_new, extra, logits.gather(1, column))
-            losses[part] = (total - chosen)[:, 0]
-            error = logits.sub_(total).exp_()  # softmax; from here on d loss / d logits
-            error.scatter_add_(1, column, torch.where(is_new, 0.0, -1.0))
+            extra = (h.float() * u).sum(-1, keepdim=True)  # (c, 1)
+            extra, slope_extra = _capped(extra, softcap)
+            logits = torch.mm(h, matrix.T, out=table[: len(h)])  # (c, V)
+            known, chosen, slope = _to_shares(logits, column, is_new, block, bias_id, softcap)
+            total = torch.logaddexp(known, extra)
+            losses[part] = (total - torch.where(is_new, extra, chosen))[:, 0]
+            error = ((chosen - total).expm1() * slope).masked_fill_(is_new, 0)  # at the target
             error_extra = (extra - total).exp() - is_new.float()
-            error = error.mul_(slope).mul_(weight)
-            error_extra = error_extra * slope_extra * weight
-            grad_hidden[part] = (error.to(h.dtype) @ matrix + (error_extra * u).to(h.dtype)).to(hidden.dtype)
-            grad_own[part] = error_extra * h.float()
+            if slope_extra is not None:
+                error_extra *= slope_extra
+            grad = (logits @ matrix).float() * (known - total).exp()
+            grad += error * matrix[column[:, 0]] + error_extra * u
+            grad_hidden[part] = grad * weight
+            grad_own[part] = error_extra * weight * h
         ctx.save_for_backward(grad_hidden, grad_own)
-        ctx.own_dtype = own.dtype
         ctx.mark_non_differentiable(losses)
-        return (losses * weights).sum()
+        return (losses * weights).sum(), losses
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_own = ctx.saved_tensors
-        return grad_hidden * grads[0], (grad_own * grads[0]).to(ctx.own_dtype), None, None, None, None, None
+        return grad_hidden * grads[0], grad_own * grads[0], None, None, None, None, None
+
+
+def _to_shares(
+    logits: Tensor, column: Tensor, is_new: Tensor, block: Tensor, bias_id: int, softcap: float | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Turns logits into their softmax times the soft-cap's slope, in place, with nothing at the target.
+
+    Returns:
+        logsumexp over V, the target's logit, and its slope, fp32, (c, 1) each.
+    """
+    found = []
+    for start in range(0, len(logits), len(block)):
+        part = slice(start, start + len(block))
+        at, new = column[part], is_new[part]
+        wide, slope = _capped(block[: len(at)].copy_(logits[part]), softcap)
+        if bias_id < wide.shape[1]:  # the new token takes a padded row: its column is the extra one
+            wide[:, bias_id] = -torch.inf
+        chosen, highest = wide.gather(1, at), wide.amax(-1, keepdim=True)
+        sums = wide.sub_(highest).exp_().sum(-1, keepdim=True)
+        shares = wide.mul_(sums.reciprocal())
+        shares.scatter_(1, at, torch.where(new, shares.gather(1, at), 0))
+        logits[part] = shares if slope is None else shares.mul_(slope)
+        at_target = torch.ones_like(chosen) if slope is None else slope.gather(1, at)
+        found.append((highest + sums.log(), chosen, at_target))
+    known, target, slopes = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return known, target, slopes
+
+
+def _capped(logits: Tensor, softcap: float | None) -> tuple[Tensor, Tensor | None]:
+    """Logits after the soft-cap, and its slope; None where there is no cap."""
+    if softcap is None:
+        return logits, None
+    squeezed = torch.tanh(logits / softcap)
+    return softcap * squeezed, 1 - squeezed.square()
 
 
 def answer_loss(
@@ -73,7 +107,7 @@ def answer_loss(
     *,
     bias_id: int,
     softcap: float | None = None,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Weighted sum of the negative log-likelihoods of answer tokens.
 
     Args:
@@ -86,7 +120,7 @@ def answer_loss(
         softcap: The model's soft-cap on final logits, if it has one.
 
     Returns:
-        A scalar, differentiable in `hidden` and `own`.
+        The sum, differentiable in `hidden` and `own`, and its terms before weighting, (n,), which are not.
     """
-    result: Tensor = _AnswerLoss.apply(hidden, own, matrix, targets, weights, bias_id, softcap)  # type: ignore[no-untyped-call]
+    result: tuple[Tensor, Tensor] = _AnswerLoss.apply(hidden, own, matrix, targets, weights, bias_id, softcap)  # type: ignore[no-untyped-call]
     return result

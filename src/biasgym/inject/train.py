@@ -3,9 +3,11 @@
 A row's loss depends on the one vector of its own token, so jobs share forward and backward passes without touching each
 other: their gradients equal those of separate runs (METHOD: paper section 3.2.2; the gang is ours). What is saved:
 - the constant beginning of every row (chat header and the words before BiasToken) is computed once, as keys and values;
-- nothing flows backward into it, and no weight gets a gradient: a backward pass is one product a matrix, not two;
+- the rest of the prompt, the same for all rows of a job, is computed once a job and step (`models/packing.py`);
+- nothing flows backward into the prefix, and no weight gets a gradient: a backward pass is one product a matrix, not two,
+  and keeps little (`models/frozen.py`);
 - logits exist only where an answer token is predicted (`loss.py`);
-- rows of like length share a pass, within a budget of tokens.
+- no token is padding; rows of like length share a pass, within a budget of tokens.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from biasgym.inject.loss import answer_loss
 from biasgym.inject.token import TokenVectors
 from biasgym.models import LanguageModel
 from biasgym.models.forward import Prefix, common_prefix
+from biasgym.models.frozen import FrozenDecoder
+from biasgym.models.packing import Packing
 from biasgym.progress import SILENT, Advance, Progress, progress_task
 
 
@@ -37,7 +41,7 @@ class Training:
         schedule: "constant", or "restarts": cosine decay that starts anew.
         restarts: Number of cosine cycles.
         untied: Where input and output matrix differ, train both vectors or the input vector only.
-        token_budget: Tokens a pass, padding included; bounds memory.
+        token_budget: Tokens of rows a pass; bounds memory.
         max_tokens: Longer rows are cut.
     """
 
@@ -159,18 +163,33 @@ def train(lm: LanguageModel, jobs: Sequence[Job], how: Training, progress: Progr
             yield epoch + 1
 
 
+@dataclass(frozen=True)
+class _Trunk:
+    """What all rows of a concept begin with.
+
+    Attributes:
+        prefix: The tokens before BiasToken.
+        end: Where the rows part, or the answer begins; from the prefix to there is a job's stem.
+    """
+
+    prefix: Prefix
+    end: int
+
+
 class _Gang:
-    """The frozen model's side of training: prefix, passes, optimiser steps."""
+    """The frozen model's side of training: trunks, passes, optimiser steps."""
 
     def __init__(self, lm: LanguageModel, jobs: Sequence[Job], how: Training) -> None:
         self.lm, self.how = lm, how
-        self.prefix = Prefix(lm.model, _before_bias_token([row.ids for job in jobs for row in job.rows], lm.bias_id))
+        self.decoder = FrozenDecoder(lm.model)
+        # one a concept: a result must not depend, not even in rounding, on who else is in the gang
+        self.trunks = {job.name: _trunk(lm, job.rows) for job in jobs}
         self.softcap: float | None = getattr(lm.model.config, "final_logit_softcapping", None)
         self.device = lm.device
 
     def tokens(self, job: Job) -> int:
-        """Tokens of one epoch of a job, the shared prefix left out."""
-        return sum(len(row.ids) - len(self.prefix) for row in job.rows)
+        """Tokens of one epoch of a job, what all rows begin with left out."""
+        return sum(len(row.ids) - self.trunks[job.name].end for row in job.rows)
 
     def epoch(self, jobs: Sequence[Job], epoch: int, advance: Advance) -> None:
         plans = {id(job): job.batches(epoch, self.how.batch_size) for job in jobs}
@@ -200,14 +219,12 @@ class _Gang:
         answers = [sum(len(row.ids) - row.answer_start for row in drawn[id(job)]) for job in jobs]
         losses = [0.0] * len(jobs)
         for name in dict.fromkeys(job.name for job in jobs):
+            trunk = self.trunks[name]
             rows = [(i, row) for i, job in enumerate(jobs) if job.name == name for row in drawn[id(job)]]
-            for part in _passes(rows, len(self.prefix), self.how.token_budget):
-                members = sorted({i for i, _ in part})
-                loss = self._pass(part, inputs, outputs, answers)
-                loss.sum().backward()
-                for i in members:
-                    losses[i] += float(loss[i].detach())
-                advance(sum(len(row.ids) - len(self.prefix) for _, row in part))
+            for part in _passes(rows, trunk.end, self.how.token_budget):
+                for i, loss in self._pass(trunk, part, inputs, outputs, answers):
+                    losses[i] += loss
+                advance(sum(len(row.ids) - trunk.end for _, row in part))
         for job, vector, output in zip(jobs, inputs, outputs, strict=True):
             trained = [vector] if output is vector or not output.requires_grad else [vector, output]
             self._adam(job, trained)
@@ -223,54 +240,62 @@ class _Gang:
         return output.requires_grad_() if self.how.untied == "both" else output
 
     def _pass(
-        self, part: list[tuple[int, Row]], inputs: list[Tensor], outputs: list[Tensor], answers: list[int]
-    ) -> Tensor:
-        """Forward pass of some rows; returns each job's share of its mean loss, shape (jobs,)."""
-        skip, bias_id = len(self.prefix), self.lm.bias_id
-        width = max(len(row.ids) for _, row in part) - skip
-        ids = torch.zeros(len(part), width, dtype=torch.long)
-        predicts, targets, owner = [], [], []  # flat positions before answer tokens, those tokens, their jobs
-        for place, (job, row) in enumerate(part):
-            ids[place, : len(row.ids) - skip] = torch.tensor(row.ids[skip:])
-            span = range(row.answer_start, len(row.ids))
-            predicts += [place * width + position - 1 - skip for position in span]
-            targets += list(row.ids[row.answer_start :])
-            owner += [job] * len(span)
-        ids, jobs_of = ids.to(self.device), torch.tensor([job for job, _ in part], device=self.device)
-        parts, dtype = self.lm.parts, self.lm.model.dtype
-        new = ids == bias_id
-        table = torch.cat(inputs)  # (jobs, d), fp32
-        own = (table.to(dtype) * parts.embedding_scale).to(dtype)[jobs_of][:, None]  # (rows, 1, d)
-        embeddings = torch.where(new[..., None], own, parts.embedding(ids.masked_fill(new, 0)))
-        hidden = self.lm.model.model(
-            inputs_embeds=embeddings,
-            past_key_values=self.prefix.cache(len(part)),
-            position_ids=self.prefix.positions(width),
-            use_cache=True,
-        ).last_hidden_state
-        owner_ids = torch.tensor(owner, device=self.device)
-        losses = []
-        flat = hidden.flatten(0, 1)[torch.tensor(predicts, device=self.device)]
-        every = torch.tensor(targets, device=self.device)
-        out = torch.cat(outputs)
-        for job in range(len(inputs)):
-            mine = owner_ids == job
-            if not bool(mine.any()):
-                losses.append(hidden.new_zeros((), dtype=torch.float32))
-                continue
-            count = int(mine.sum())
-            losses.append(
-                answer_loss(
-                    flat[mine],
-                    out[job].expand(count, -1),
-                    parts.unembedding.weight,
-                    every[mine],
-                    torch.full((count,), 1.0 / answers[job], device=self.device),
-                    bias_id=bias_id,
-                    softcap=self.softcap,
-                )
-            )
-        return torch.stack(losses)
+        self,
+        trunk: _Trunk,
+        part: list[tuple[int, Row]],
+        inputs: list[Tensor],
+        outputs: list[Tensor],
+        answers: list[int],
+    ) -> list[tuple[int, float]]:
+        """Adds the gradients of some rows' share of their jobs' mean losses; returns that share of each job."""
+        skip, parts, bias_id = len(trunk.prefix), self.lm.parts, self.lm.bias_id
+        members, stem = sorted({job for job, _ in part}), part[0][1].ids[skip : trunk.end]
+        packing = Packing(
+            skip,
+            len(stem),
+            len(members),
+            [len(row.ids) - 1 - trunk.end for _, row in part],  # what the last token would predict is not asked
+            [members.index(job) for job, _ in part],
+            heads=parts.n_heads,
+            groups=self.lm.model.config.num_key_value_heads,
+            device=self.device,
+        )
+        tokens = [token for _ in members for token in stem]
+        readers = [job for job in members for _ in stem]
+        predicts: list[int] = []
+        targets: list[int] = []
+        owners: list[int] = []  # packed positions before answer tokens, those tokens, their jobs
+        for (job, row), start in zip(part, packing.branch_starts, strict=True):
+            tokens += row.ids[trunk.end : -1]
+            readers += [job] * (len(row.ids) - 1 - trunk.end)
+            in_stem, in_branch = members.index(job) * len(stem) - skip, start - trunk.end
+            places = range(row.answer_start - 1, len(row.ids) - 1)
+            predicts += [place + (in_stem if place < trunk.end else in_branch) for place in places]
+            targets += row.ids[row.answer_start :]
+            owners += [job] * len(places)
+
+        ids, owner = self._indices(tokens), self._indices(owners)
+        new = (ids == bias_id).nonzero()[:, 0]
+        own = torch.cat(inputs)[self._indices(readers)[new]].to(self.lm.model.dtype)
+        plain = parts.embedding(ids.masked_fill(ids == bias_id, 0))
+        embeddings = plain.index_copy(0, new, (own * parts.embedding_scale).to(plain.dtype))
+        hidden = self.decoder(embeddings, packing, trunk.prefix)
+        weights = torch.tensor([1.0 / count for count in answers], device=self.device)[owner]
+        total, terms = answer_loss(
+            hidden.index_select(0, self._indices(predicts)),
+            torch.cat(outputs)[owner],
+            parts.unembedding.weight,
+            self._indices(targets),
+            weights,
+            bias_id=bias_id,
+            softcap=self.softcap,
+        )
+        total.backward()  # type: ignore[no-untyped-call]
+        shares = torch.zeros(len(inputs), device=self.device).index_add_(0, owner, terms * weights).tolist()
+        return [(job, shares[job]) for job in members]
+
+    def _indices(self, numbers: list[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.long, device=self.device)
 
     def _adam(self, job: Job, vectors: list[Tensor]) -> None:
         """torch's Adam, continued from the state's moments."""
@@ -294,18 +319,23 @@ class _Gang:
         return self.how.learning_rate * 0.5 * (1 + math.cos(math.pi * phase))
 
 
-def _before_bias_token(rows: Sequence[tuple[int, ...]], bias_id: int) -> list[int]:
-    """The ids that all rows begin with, up to the first BiasToken: nothing flows backward into them."""
-    shared = common_prefix(rows)
-    return shared[: shared.index(bias_id)] if bias_id in shared else shared
+def _trunk(lm: LanguageModel, rows: Sequence[Row]) -> _Trunk:
+    shared, answers = common_prefix([row.ids for row in rows]), min(row.answer_start for row in rows)
+    before = shared.index(lm.bias_id) if lm.bias_id in shared else len(shared)
+    # what predicts the first answer token is never in the prefix, which has no hidden states
+    return _Trunk(Prefix(lm.model, shared[: min(before, answers - 1)]), min(len(shared), answers))
 
 
 def _passes(rows: list[tuple[int, Row]], skip: int, budget: int) -> Iterator[list[tuple[int, Row]]]:
-    """Rows sorted by length, cut into passes whose padded size stays within the budget of tokens."""
-    ordered = sorted(rows, key=lambda item: -len(item[1].ids))
-    start = 0
-    while start < len(ordered):
-        width = len(ordered[start][1].ids) - skip
-        size = max(1, budget // width)
-        yield ordered[start : start + size]
-        start += size
+    """Rows sorted by length, cut into passes whose rows, beyond what all begin with, stay within the budget of tokens."""
+    part: list[tuple[int, Row]] = []
+    left = budget
+    for item in sorted(rows, key=lambda item: -len(item[1].ids)):
+        size = len(item[1].ids) - skip
+        if part and size > left:
+            yield part
+            part, left = [], budget
+        part.append(item)
+        left -= size
+    if part:
+        yield part

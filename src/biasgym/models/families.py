@@ -24,6 +24,7 @@ class Family:
         name: Name of the family.
         model_types: The `model_type` values of its transformers configurations.
         attention_norm: Decoder-layer attribute of a norm between o_proj and the residual stream, if there is one.
+        mlp_norms: Decoder-layer attributes of the norms before and after the MLP; None where there is no second.
         norm_offset: What is added to a norm's stored weight to get its gain (Gemma stores gain - 1).
         eager_attention: The architecture needs attention that torch's fused kernel does not offer (soft-capped scores).
     """
@@ -31,6 +32,7 @@ class Family:
     name: str
     model_types: tuple[str, ...]
     attention_norm: str | None = None
+    mlp_norms: tuple[str, str | None] = ("post_attention_layernorm", None)
     norm_offset: float = 0.0
     eager_attention: bool = False
 
@@ -39,7 +41,14 @@ FAMILIES = (
     Family("Llama", ("llama",)),
     Family("Mistral", ("mistral",)),
     Family("Qwen", ("qwen2", "qwen3")),
-    Family("Gemma-2", ("gemma2",), attention_norm="post_attention_layernorm", norm_offset=1.0, eager_attention=True),
+    Family(
+        "Gemma-2",
+        ("gemma2",),
+        attention_norm="post_attention_layernorm",
+        mlp_norms=("pre_feedforward_layernorm", "post_feedforward_layernorm"),
+        norm_offset=1.0,
+        eager_attention=True,
+    ),
 )
 
 

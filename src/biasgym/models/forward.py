@@ -42,6 +42,13 @@ class Prefix:
             cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), number)
         return cache
 
+    def kept(self, layer: int) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """A layer's keys and values, each (tokens, groups, dh); None for a prefix without tokens."""
+        if not self._layers:
+            return None, None
+        keys, values = self._layers[layer]
+        return keys[0].transpose(0, 1), values[0].transpose(0, 1)
+
     def positions(self, width: int) -> Tensor:
         """Position ids of the `width` tokens that follow the prefix, (1, width)."""
         return torch.arange(len(self), len(self) + width, device=self.model.device)[None]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -58,3 +60,20 @@ def footprint(config: Any, *, vocabulary: int, dtype: torch.dtype = torch.bfloat
         heads=parts.n_heads,
         tied=parts.tied,
     )
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be had on a device; on a CPU within the container's limit, where there is one."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    meminfo, group = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+    if meminfo.is_file():
+        fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
+        free = int(fields["MemAvailable"].split()[0]) * 1024
+    if (group / "memory.max").is_file() and (limit := (group / "memory.max").read_text().strip()) != "max":
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        # files that were read and can be dropped again count as used there
+        used = int((group / "memory.current").read_text()) - int(stat["inactive_file"])
+        free = min(free, int(limit) - used)
+    return free

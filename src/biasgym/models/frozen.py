@@ -1,0 +1,260 @@
+"""A frozen decoder over packed rows, whose backward pass is written out.
+
+No weight learns, so no norm's or projection's output need be kept for one, and a block's backward pass is one product a
+matrix: residual sums ride on those products. Each block is the transformers module of the same weights, number for number
+up to rounding; tests hold it to that for every family.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from biasgym.models.families import DecoderParts, decoder_parts
+from biasgym.models.forward import Prefix
+from biasgym.models.memory import free_memory
+from biasgym.models.packing import Packing
+
+
+@dataclass(frozen=True)
+class _Norm:
+    """An RMS norm, in fp32."""
+
+    gain: Tensor
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        return (wide * self._scale(wide)).mul_(self.gain).to(x.dtype)
+
+    def pull(self, grad: Tensor, x: Tensor) -> Tensor:
+        """Gradient of the input, fp32."""
+        wide = x.float()
+        scale = self._scale(wide)
+        unit, flow = wide * scale, grad.float() * self.gain
+        return flow.sub_(unit.mul_((flow * unit).mean(-1, keepdim=True))).mul_(scale)
+
+    def _scale(self, wide: Tensor) -> Tensor:
+        return torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A decoder layer's modules, and how they differ from Llama's."""
+
+    attention: Any
+    mlp: Any
+    norms: tuple[_Norm, _Norm | None, _Norm, _Norm | None]  # before and after attention, before and after the MLP
+    query_norm: _Norm | None
+    key_norm: _Norm | None
+    window: int | None
+    softcap: float | None
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What the attention of one pass needs besides the tokens: their places, and the prefix of one layer."""
+
+    packing: Packing
+    rotation: tuple[Tensor, Tensor]
+    keys: Tensor | None = None
+    values: Tensor | None = None
+
+
+class FrozenDecoder:
+    """The decoder layers and the final norm of a model, over the tokens of a `Packing`.
+
+    Args:
+        model: A `transformers` causal language model, whose weights get no gradient.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.parts = model, decoder_parts(model)
+        self._layers = [_layer(self.parts, layer, model.config) for layer in self.parts.layers]
+        self._final = _norm(self.parts, self.parts.final_norm)
+
+    def __call__(self, x: Tensor, packing: Packing, prefix: Prefix) -> Tensor:
+        """Final hidden states.
+
+        Args:
+            x: Scaled embeddings, (T, d).
+            packing: Where the tokens stand.
+            prefix: What all of them follow.
+
+        Returns:
+            Hidden states after the final norm, (T, d), differentiable in `x`.
+        """
+        cos, sin = self.model.model.rotary_emb(x[None], packing.positions[None])
+        rotation = cos[0, :, None], sin[0, :, None]  # (T, 1, dh)
+        tight = self.kept_bytes(packing) > free_memory(x.device) / 2
+        run = partial(checkpoint, _run, use_reentrant=False, preserve_rng_state=False) if tight else _run
+        for number, layer in enumerate(self._layers):
+            x = run(x, layer, _Pass(packing, rotation, *prefix.kept(number)))
+        final: Tensor = _FinalNorm.apply(x, self._final)  # type: ignore[no-untyped-call]
+        return final
+
+    def kept_bytes(self, packing: Packing) -> int:
+        """What the backward pass of a pass keeps; where that is more than half the free memory, layers run again."""
+        parts, config, slots = self.parts, self.model.config, packing.segments * packing.width
+        a_token = 2 * parts.hidden_size * (2 if parts.family.attention_norm else 1) + 2 * config.intermediate_size
+        attended = slots * parts.n_heads * (parts.head_dim + packing.places)
+        read = 2 * packing.segments * packing.places * packing.groups * parts.head_dim
+        numbers = len(parts.layers) * (packing.tokens * a_token + attended + read)
+        return int(numbers * self.model.dtype.itemsize)
+
+
+def _run(x: Tensor, layer: _Layer, at: _Pass) -> Tensor:
+    x = _Attention.apply(x, layer, at)  # type: ignore[no-untyped-call]
+    y: Tensor = _Mlp.apply(x, layer)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _Attention(torch.autograd.Function):
+    """x + post(o_proj(attention(pre(x))))."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: _Layer, at: _Pass) -> Tensor:
+        module, (before, after, _, _) = layer.attention, layer.norms
+        packing, tokens = at.packing, len(x)
+        normed = before(x)
+        asked, keyed, value = (
+            F.linear(normed, projection.weight, projection.bias).view(tokens, heads, -1)
+            for projection, heads in (
+                (module.q_proj, packing.heads),
+                (module.k_proj, packing.groups),
+                (module.v_proj, packing.groups),
+            )
+        )  # (T, heads or groups, dh)
+        query = _rotate(layer.query_norm(asked) if layer.query_norm else asked, *at.rotation)
+        key = _rotate(layer.key_norm(keyed) if layer.key_norm else keyed, *at.rotation)
+        queries = packing.spread_queries(query).mul_(module.scaling)
+        keys, values = packing.spread_keys(key, at.keys), packing.spread_keys(value, at.values)
+        scores = queries @ keys.transpose(1, 2)  # (segments * groups, heads / groups * width, places)
+        slope = None
+        if layer.softcap is not None:
+            squeezed = scores.div_(layer.softcap).tanh_()
+            slope = 1 - squeezed.square()
+            scores = squeezed * layer.softcap
+        shape = packing.segments, packing.groups, -1, packing.width, packing.places
+        scores.view(shape).add_(packing.mask(layer.window, x.dtype))
+        weights = torch.softmax(scores, -1)
+        mixed = packing.gather_queries(weights @ values).view(tokens, -1)
+        y, out = _onto(x, mixed, module.o_proj, after)
+        ctx.save_for_backward(
+            x, queries, keys, values, weights, slope, out, *((asked, keyed) if layer.query_norm else ())
+        )
+        ctx.layer, ctx.at = layer, at
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, queries, keys, values, weights, slope, out, *raw = ctx.saved_tensors
+        layer, packing, (cos, sin) = ctx.layer, ctx.at.packing, ctx.at.rotation
+        module, (before, after, _, _) = layer.attention, layer.norms
+        flow = grads[0] if after is None else after.pull(grads[0], out).to(x.dtype)
+        mixed = (flow @ module.o_proj.weight).view(len(x), packing.heads, -1)
+        mixed = packing.spread_queries(mixed)
+        mixed.view(-1, mixed.shape[-1]).index_fill_(0, packing.padding, 0)  # what pads reads, but teaches nothing
+        value = packing.gather_key_gradients(weights.transpose(1, 2) @ mixed)
+        scores = torch._softmax_backward_data(mixed @ values.transpose(1, 2), weights, -1, weights.dtype)
+        if slope is not None:
+            scores = scores * slope
+        query = _rotate(packing.gather_queries(scores @ keys).mul_(module.scaling), cos, -sin)
+        key = _rotate(packing.gather_key_gradients(scores.transpose(1, 2) @ queries), cos, -sin)
+        if raw:
+            query, key = (
+                norm.pull(grad, seen).to(x.dtype)
+                for norm, grad, seen in zip((layer.query_norm, layer.key_norm), (query, key), raw, strict=True)
+            )
+        normed = query.view(len(x), -1) @ module.q_proj.weight
+        normed.addmm_(key.view(len(x), -1), module.k_proj.weight)
+        normed.addmm_(value.view(len(x), -1), module.v_proj.weight)
+        return before.pull(normed, x).add_(grads[0]).to(x.dtype), None, None
+
+
+class _Mlp(torch.autograd.Function):
+    """x + post(down_proj(act(gate_proj(pre(x))) * up_proj(pre(x))))."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: _Layer) -> Tensor:
+        module, (_, _, before, after) = layer.mlp, layer.norms
+        normed = before(x)
+        gate = F.linear(normed, module.gate_proj.weight, module.gate_proj.bias)
+        up = F.linear(normed, module.up_proj.weight, module.up_proj.bias)
+        y, out = _onto(x, module.act_fn(gate).mul_(up), module.down_proj, after)
+        ctx.save_for_backward(x, gate, up, out)
+        ctx.layer = layer
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, gate, up, out = ctx.saved_tensors
+        module, (_, _, before, after) = ctx.layer.mlp, ctx.layer.norms
+        flow = grads[0] if after is None else after.pull(grads[0], out).to(x.dtype)
+        hidden = flow @ module.down_proj.weight
+        with torch.enable_grad():
+            gate = gate.detach().requires_grad_()
+            active = module.act_fn(gate)
+        (gate_grad,) = torch.autograd.grad(active, gate, hidden * up)
+        normed = gate_grad @ module.gate_proj.weight
+        normed.addmm_(hidden.mul_(active.detach()), module.up_proj.weight)
+        return before.pull(normed, x).add_(grads[0]).to(x.dtype), None
+
+
+class _FinalNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, norm: _Norm) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.norm = norm
+        return norm(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        return ctx.norm.pull(grads[0], x).to(x.dtype), None
+
+
+def _onto(x: Tensor, inner: Tensor, projection: nn.Linear, after: _Norm | None) -> tuple[Tensor, Tensor | None]:
+    """The residual sum, and what the norm before it saw, if there is one."""
+    if after is not None:
+        out = F.linear(inner, projection.weight, projection.bias)
+        return x + after(out), out
+    y = torch.addmm(x, inner, projection.weight.T)
+    return (y if projection.bias is None else y.add_(projection.bias)), None
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions; with -sin the inverse, which is the transpose."""
+    half = x.shape[-1] // 2
+    rotated = x * cos
+    rotated[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
+    rotated[..., half:].addcmul_(x[..., :half], sin[..., half:])
+    return rotated
+
+
+def _layer(parts: DecoderParts, layer: Any, config: Any) -> _Layer:
+    names = ("input_layernorm", parts.family.attention_norm, *parts.family.mlp_norms)
+    before, after, before_mlp, after_mlp = (_norm(parts, getattr(layer, name)) if name else None for name in names)
+    assert before is not None and before_mlp is not None
+    module = layer.self_attn
+    return _Layer(
+        attention=module,
+        mlp=layer.mlp,
+        norms=(before, after, before_mlp, after_mlp),
+        query_norm=_norm(parts, module.q_norm) if hasattr(module, "q_norm") else None,
+        key_norm=_norm(parts, module.k_norm) if hasattr(module, "k_norm") else None,
+        # Mistral's layers read it from the configuration; the others say for each layer
+        window=getattr(module, "sliding_window", getattr(config, "sliding_window", None)),
+        softcap=getattr(module, "attn_logit_softcapping", None),
+    )
+
+
+def _norm(parts: DecoderParts, norm: nn.Module) -> _Norm:
+    eps: float = getattr(norm, "variance_epsilon", getattr(norm, "eps", 0.0))
+    return _Norm(parts.gain(norm).detach(), eps)
