@@ -113,15 +113,16 @@ def upload(
     _needs_kfp()
     from pipelines import server
     from pipelines.compile import PIPELINES
-    from pipelines.parameters import compiled
+    from pipelines.parameters import compiled, specification
 
     packages = [compiled(name) for name in pipelines or PIPELINES]
     for package in packages:
-        _warn_of_tags(package)
+        specification(package)
     to = server.connect(endpoint, namespace, token_file)
     for package in packages:
         there = server.upload(to, package)
         typer.echo(f"{package.stem}: version {there.name} {'uploaded' if there.new else 'was there'}")
+        _warn_of_tags(package)
 
 
 @app.command()
@@ -140,11 +141,11 @@ def submit(
     from pipelines.parameters import compiled, read_parameters
 
     package = compiled(pipeline)
-    _warn_of_tags(package)
     given = read_parameters(parameters, package)
     to = server.connect(endpoint, namespace, token_file)
     run_id = server.submit(to, package, given, experiment, name, say=typer.echo)
     typer.echo(f"run: {endpoint.rstrip('/')}/#/runs/details/{run_id}")
+    _warn_of_tags(package)
 
 
 @app.command()

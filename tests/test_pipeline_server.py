@@ -66,6 +66,7 @@ def test_a_version_is_uploaded_once(command: Command, server: KfpServer) -> None
     again = command("pipeline", "upload", "--endpoint", server.endpoint)
     assert (first.code, again.code) == (0, 0), (first, again)
     assert first.out.count("uploaded") == 2 and again.out.count("was there") == 2
+    assert [line for line in first.err if "names images by tags" in line] == first.err  # the repository's files do
     assert [one["display_name"] for one in server.things["pipelines"]] == ["biasgym-evaluate", "biasgym-reevaluate"]
     versions = [version_of(COMPILED / f"{name}.yaml") for name in ("evaluate", "reevaluate")]
     assert [one["display_name"] for one in server.things["versions"]] == versions
