@@ -40,6 +40,7 @@ class Watch(BaseModel):
         since: Look only at models of organisations that were made on this day or later.
         max_parameters: Larger models are left out.
         licences: Patterns of licences that are allowed; empty allows all.
+        claim_hours: How long a run has to itself what it finds; more than your runs take.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +51,7 @@ class Watch(BaseModel):
     since: date | None = None
     max_parameters: float = Field(default=15e9, gt=0)
     licences: tuple[str, ...] = ()
+    claim_hours: float = Field(default=24, gt=0)
 
 
 class Discovery(NamedTuple):
@@ -91,7 +93,6 @@ def discover(
     concepts: Mapping[str, str],
     judges: Sequence[str],
     owner: str = "",
-    claim_seconds: float = 24 * 3600,
     api: HfApi | None = None,
 ) -> Discovery:
     """Finds releases that have not been evaluated.
@@ -103,7 +104,6 @@ def discover(
         judges: Names of the judges, as `JudgeSettings.name` has them.
         owner: Name of the run that will evaluate what is found, which is then claimed for it, so that no overlapping
             run does the same; empty only looks.
-        claim_seconds: How long the claims last.
         api: The hub; by default that of HF_ENDPOINT, with the token of HF_TOKEN.
 
     Raises:
@@ -133,7 +133,7 @@ def discover(
         if not todo:
             found.skipped.append({"model": name, "reason": f"nothing new since {release.revision}"})
         for evaluation in todo:
-            if owner and not registry.claim(evaluation, owner, claim_seconds):
+            if owner and not registry.claim(evaluation, owner, watch.claim_hours * 3600):
                 what = f"{evaluation.concept}, {evaluation.judge}"
                 found.skipped.append({"model": name, "reason": f"another run has it or has just done it: {what}"})
                 continue
