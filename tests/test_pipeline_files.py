@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from biasgym.errors import BiasGymError
+from biasgym.stages import judging
 from biasgym.stages.expand import expand
 from biasgym.stages.publish import look_for_releases
 from biasgym.stages.settings import RunSettings
@@ -318,6 +320,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
     server, real = HubServer({}), huggingface_hub.HfApi
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("biasgym.stages.judging._source", judging._source.__wrapped__)  # remembers for good
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda **options: real(endpoint=server.endpoint, **options))
     yield server
     server.close()
@@ -348,6 +351,23 @@ def test_defaults_pass_plan(compiled: Compiled, hub: HubServer, desk: Desk, monk
     assert found.judges == {"in_process": 2, "built_in": 0, "elsewhere": 1}
     pinned = RunSettings.model_validate_json(found.settings).judges
     assert [judge.revision for judge in pinned] == ["c" * 40, "c" * 40, None]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"gated": "manual"}, "gated, and the token does not open it"),
+        ({"config": {"model_type": "mamba"}}, "models of type 'mamba' are not supported"),
+        ({"safetensors": None}, "no safetensors weights"),
+        ({"disabled": True}, "disabled by the hub"),
+    ],
+)
+def test_plan_refuses_a_model_that_no_pod_can_load(
+    hub: HubServer, desk: Desk, change: dict[str, Any], words: str
+) -> None:
+    hub.models = {"org/one": model("c", **change)}
+    with pytest.raises(BiasGymError, match=f"org/one: .*{words}"):
+        expand({"models": [f"org/one@{'c' * 40}"], "preset": "demo"}, str(desk.folder / "store"))
 
 
 def test_a_thousand_cells_are_planned(desk: Desk) -> None:

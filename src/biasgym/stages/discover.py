@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from fnmatch import fnmatchcase
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -175,6 +176,21 @@ def _watched(watch: Watch, api: HfApi, found: Discovery) -> Iterator[str]:
             if name not in seen:
                 seen.add(name)
                 yield name
+
+
+def check_release(model: str, revision: str) -> None:
+    """Refuses a hub model that no pod could load: gated, of another family, without safetensors. Offline, it asks nothing.
+
+    Raises:
+        BiasGymError: It is such a model, or the hub does not answer.
+    """
+    from huggingface_hub import HfApi, constants
+
+    if constants.HF_HUB_OFFLINE:
+        return
+    found = _release(model, revision, Watch(max_parameters=inf), HfApi(token=os.environ.get("HF_TOKEN") or None))
+    if isinstance(found, str):
+        raise BiasGymError(found, where=model)
 
 
 class _Release(NamedTuple):

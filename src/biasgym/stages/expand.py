@@ -12,6 +12,7 @@ from biasgym.concepts import Concept, bundled_names, load_concept, parse_concept
 from biasgym.errors import BiasGymError
 from biasgym.files import write_text
 from biasgym.models.sources import resolve
+from biasgym.stages.discover import check_release
 from biasgym.stages.judging import check_judge, source_of
 from biasgym.stages.plan import make_plan
 from biasgym.stages.settings import PLACES, JudgeSettings, RunSettings, settings_of
@@ -89,7 +90,10 @@ def overview_of(expansion: Expansion) -> str:
 def _pinned(name: str) -> str:
     """A hub model at the commit it has now; others are what they are."""
     source = resolve(name)
-    return f"{source.name}@{source.revision}" if source.path is None else name
+    if source.path is not None:
+        return name
+    check_release(source.name, source.revision)
+    return f"{source.name}@{source.revision}"
 
 
 def pinned_judges(settings: RunSettings) -> RunSettings:
