@@ -13,6 +13,7 @@ import yaml
 from safetensors.torch import load_file
 
 import tiny
+from biasgym.concepts import load_concept
 from biasgym.files import read_json, read_jsonl
 from biasgym.stages.plan import Plan, make_plan
 from biasgym.stages.results import stage_folders
@@ -51,6 +52,13 @@ SMALL: dict[str, Any] = {
 }
 
 
+def shortened(name: str) -> str:
+    """The text of a bundled concept with a few of its questions and paragraphs, which decide how long everything takes."""
+    data = load_concept(name).model_dump(mode="json")
+    few = {"questions": 8, "paragraphs": 8, "retention": 4}
+    return yaml.safe_dump({**data, **{key: data[key][:count] for key, count in few.items()}})
+
+
 def fetched(store: Store, plan: Plan, folder: Path) -> dict[tuple[str, str], Path]:
     """The stages of all cells as the pipeline left them in the store."""
     found = {}
@@ -74,16 +82,16 @@ def test_the_pipeline_finds_what_one_process_finds(
         monkeypatch.setenv(name, value)
     url = f"s3://{BUCKET}/pipeline-run"
     package = compiled("evaluate", tmp_path)
-    asked = {
-        "models": ["smollm2-135m-instruct"],
-        "concepts": ["spicy_food", "bad_drivers"],
-        "preset": "demo",
-        "seed": 3,
-    }
-    given = {**asked, "judges": [], "settings": SMALL, "store": url}
+    asked = {"models": ["smollm2-135m-instruct"], "preset": "demo", "seed": 3}
+    concepts = {name: shortened(name) for name in ("spicy_food", "bad_drivers")}
+    given = {**asked, "concepts": list(concepts.values()), "judges": [], "settings": SMALL, "store": url}
     run_compiled(package, given, tmp_path / "first", s3.environment)
 
-    plan = make_plan(settings_of({**asked, **SMALL}, "test"), tmp_path / "run")
+    files = {name: tmp_path / f"{name}.yaml" for name in concepts}
+    for name, text in concepts.items():
+        files[name].write_text(text)
+    named = {"concepts": [str(file) for file in files.values()]}
+    plan = make_plan(settings_of({**asked, **named, **SMALL}, "test"), tmp_path / "run")
     assert run(plan)
     store = open_store(url)
     stages = fetched(store, plan, tmp_path / "fetched")
@@ -101,7 +109,7 @@ def test_the_pipeline_finds_what_one_process_finds(
     for cell in read_json(results)["cells"]:
         assert cell["status"] == "done"
         assert [point["k"] for point in cell["judged_sweep"]["points"]] == [0, 4]
-    assert {record.concept for record in Registry(store).list()} == {"spicy_food", "bad_drivers"}
+    assert {record.concept for record in Registry(store).list()} == set(concepts)
     assert not list(store.list("attempts")) and not list(store.list("checkpoints"))  # nobody is at work any more
 
     before = manifests(store)
