@@ -45,9 +45,9 @@ class Bench(NamedTuple):
         """The same, but the pod is killed as soon as the model is loaded."""
 
         def child() -> None:
-            import biasgym.stages.run
+            import biasgym.models
 
-            biasgym.stages.run.load_model = lambda *_a, **_k: os.kill(os.getpid(), signal.SIGKILL)
+            biasgym.models.load_model = lambda *_a, **_k: os.kill(os.getpid(), signal.SIGKILL)
             self.inject("late")
 
         process = multiprocessing.get_context("fork").Process(target=child)

@@ -134,7 +134,7 @@ def check_k(settings: RunSettings, heads: int) -> None:
         BiasGymError: They are.
     """
     scope = settings.scope
-    asked = {"scope.k": (scope.k or 0,)}
+    asked: dict[str, tuple[int, ...]] = {"scope.k": (scope.k or 0,)}
     if scope.ks not in preset_ks():
         asked["scope.ks"] = scope.ks
     for where, ks in asked.items():
