@@ -138,7 +138,7 @@ class Costs:
         """One judge, all texts of the cells of these concepts."""
         if judge.engine in self.measured:
             return self.measured[judge.engine] * len(concepts)
-        texts = self._judged(concepts)
+        texts = self._judged(judge, concepts)
         if judge.engine == "semantic":
             return texts * 0.02
         if judge.engine == "endpoint":
@@ -148,7 +148,7 @@ class Costs:
 
     def price(self, judge: JudgeSettings, concepts: Sequence[str]) -> float:
         """What an endpoint asks for these texts, in the unit of the settings' prices."""
-        texts = self._judged(concepts)
+        texts = self._judged(judge, concepts)
         return texts * (JUDGED * judge.price_in + VERDICT * judge.price_out) / 1e6
 
     def texts(self, concept: str) -> int:
@@ -165,9 +165,19 @@ class Costs:
         prompts = s.prompts or len(unseen_prompts())  # of another source, as many as are bundled
         return len(s.variants) * prompts * s.samples
 
-    def _judged(self, concepts: Sequence[str]) -> float:
+    def sweep_texts(self, concept: str) -> int:
+        """How many texts a cell writes with growing numbers of heads removed."""
+        s = self.settings.scope
+        if s.judged_ks is None:
+            return 0
+        prompts = min(s.judged_prompts, len(self._cell(concept).development_prompts))
+        return len({0, *s.judged_ks}) * prompts * s.judged_samples
+
+    def _judged(self, judge: JudgeSettings, concepts: Sequence[str]) -> float:
         """Texts of these cells, and their part of the model's texts about other stereotypes."""
-        return sum(self.texts(name) for name in concepts) + self.ood_texts() * len(concepts) / len(self.concepts)
+        swept = sum(self.sweep_texts(name) for name in concepts) if judge == self.settings.judges[0] else 0
+        texts = sum(self.texts(name) for name in concepts) + swept
+        return texts + self.ood_texts() * len(concepts) / len(self.concepts)
 
     def _asked(self, cell: Cell) -> int:
         return sum(len(cell.targets_of(number)) for number in range(len(cell.prompts)))
@@ -190,12 +200,13 @@ class Costs:
 
     def _generate(self, size: Size, cell: Cell) -> float:
         s, texts = self.settings.generate, self.texts(cell.concept.name)
-        written = decoding(size, texts, s.max_new_tokens, s.batch_size)
+        swept = self.sweep_texts(cell.concept.name)  # the same pod writes them
+        written = decoding(size, texts + swept, s.max_new_tokens, s.batch_size)
         held_out = len(cell.questions[1])
         margins = held_out * (
             texts / s.samples / max(1, len(cell.prompts)) + BOTTOM_SETS + self.settings.scope.random_draws
         )
-        return written + whole_texts(size, texts * FRAMED + margins * QUESTION)
+        return written + whole_texts(size, (texts + swept) * FRAMED + margins * QUESTION)
 
     def _capability(self, size: Size, cell: Cell) -> float:
         asked = self.settings.capability.questions * 4 + len(cell.concept.retention) * 4

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from biasgym.stages.settings import PLACES, JudgeSettings, RunSettings
 from pipelines.costs import CPU, CPU_PER_CELL, PER_CELL, START, Costs, loading, size_of
 
-RETRIES = 3  # as pipelines.placement has it
 ROOT_STEPS = (("plan", "build_data"), ("collect",), ("collect",), ("collect",), ("collect",))
 LAST_STEPS = ("report", "gate", "publish")
 

@@ -21,7 +21,7 @@ _TOLD = ("BIASGYM_", "AWS_", "HF_")
 Runner = Literal["subprocess", "docker"]
 
 
-def run_local(package: Path, parameters: Mapping[str, Any], store: str, out: Path, runner: Runner) -> Path:
+def run_local(package: Path, parameters: Mapping[str, Any], store: str, out: Path, runner: Runner) -> Path | None:
     """Runs a compiled pipeline to its end.
 
     Args:
@@ -32,7 +32,7 @@ def run_local(package: Path, parameters: Mapping[str, Any], store: str, out: Pat
         runner: What a step runs in.
 
     Returns:
-        The report.
+        The report; None if there was nothing to evaluate, which is how the scheduled pipeline mostly ends.
 
     Raises:
         BiasGymError: A step failed, or ended without a result.
@@ -54,10 +54,7 @@ def run_local(package: Path, parameters: Mapping[str, Any], store: str, out: Pat
             except RuntimeError as error:
                 raise BiasGymError(str(error), hint="the step's own words are above") from error
     runs = [folder for folder in root.iterdir() if folder.name not in before]
-    reports = [report for folder in runs for report in folder.rglob("report.html")]
-    if not reports:
-        raise BiasGymError("the run ended without a report", where=str(root))
-    return reports[0]
+    return next((report for folder in runs for report in folder.rglob("report.html")), None)
 
 
 def _containers(store: str) -> Any:

@@ -12,9 +12,11 @@ from components.images import image
 from kfp import dsl, kubernetes
 from kfp.dsl import PipelineTask
 
+from biasgym.stages.attempts import MOST_KILLED
+
 CACHE = "/cache"  # the images look there for weights: their HF_HOME is below it
 USER = 10001  # of the images, and of the volume with the weights
-RETRIES = int(os.environ.get("BIASGYM_RETRIES", "3"))
+RETRIES = int(os.environ.get("BIASGYM_RETRIES", MOST_KILLED))
 HOUR = 3600
 DEADLINE = 7 * 24 * HOUR
 

@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pipelines.graph import RETRIES, Phase, Step
+from biasgym.stages.attempts import MOST_KILLED
+from pipelines.graph import Phase, Step
 
 CHECKPOINT_SECONDS = 120.0
 BACKOFF, BACKOFF_MOST = 60.0, 900.0
@@ -43,7 +44,7 @@ class Outcome:
         lost_seconds: Of those, work that was done twice and starts of retries.
         failed: Numbers of the cells that failed.
         evicted: How many pods were.
-        exhausted: Steps that were evicted more often than they are retried; in Kubeflow each fails the run.
+        exhausted: Steps that were evicted so often that they are given up.
     """
 
     makespan: float = 0.0
@@ -152,10 +153,11 @@ class _Loops:
         if what == "evicted":
             self.outcome.evicted += 1
             pod.attempts += 1
-            if pod.attempts <= RETRIES:
+            if pod.attempts < MOST_KILLED:
                 self._ready(pod, now + min(BACKOFF_MOST, BACKOFF * 2 ** (pod.attempts - 1)))
                 return
             self.outcome.exhausted += 1
+            self.outcome.pods += 1  # says that the others were killed
         if what != "done" and pod.step.cell is not None:
             self.outcome.failed.add(pod.step.cell)
         if what == "done" and pod.place + 1 < len(pod.chain):

@@ -76,16 +76,17 @@ def _environment(more: Mapping[str, str]) -> dict[str, str]:
 
 def _main(package: str, parameters: str, artifacts: str, docker: str | None = None) -> None:
     from kfp import components, local
-    from pipelines.local import checked
+    from pipelines.local import checked, run_local
 
+    given = json.loads(Path(parameters).read_text())
     if docker is None:
-        runner = local.SubprocessRunner(use_venv=False)
-    else:
-        runner = local.DockerRunner(**json.loads(Path(docker).read_text()))
-    local.init(runner, pipeline_root=artifacts)
+        report = run_local(Path(package), given, given["store"], Path(artifacts), "subprocess")
+        print(f"report: {report}")
+        return
+    local.init(local.DockerRunner(**json.loads(Path(docker).read_text())), pipeline_root=artifacts)
     run = components.load_component_from_file(package)
     with checked():
-        run(**json.loads(Path(parameters).read_text()))
+        run(**given)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,8 @@ class HubServer:
             return 200, "", []
         if rest == ["auth-check"]:
             return (403, "GatedRepo", {"error": "gated"}) if info["gated"] and not opened else (200, "", {})
-        if rest[:1] == ["revision"] and rest[1] not in info.get("branches", ()):
+        known = {info["sha"]: info["sha"], **{name: one * 40 for name, one in info.get("branches", {}).items()}}
+        sha = known.get(rest[1]) if rest[:1] == ["revision"] else info["sha"]
+        if sha is None:
             return 404, "RevisionNotFound", {"error": "no such revision"}
-        sha = info["branches"][rest[1]] * 40 if rest else info["sha"]
         return 200, "", {"id": f"{owner}/{name}", **info, "sha": sha}

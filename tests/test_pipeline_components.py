@@ -1,65 +1,25 @@
-"""The components as Kubeflow calls them, from plan to publish, on a tiny model; the models' own stages are a finished run's."""
+"""The components between and after the loops, on a tiny model; the models' own stages are a finished run's."""
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-import tiny
 from biasgym.errors import BiasGymError
 from biasgym.stages.collect import open_whole
 from biasgym.stages.run import run
 from biasgym.stages.settings import PLACES
 from biasgym.store import Registry, open_store
-from conftest import EARLY, MINIMAL
 
 pytest.importorskip("kfp", reason="the pipelines' extra is not installed")
 
 from components import readme
 from kfp import dsl
 
-SETTINGS = {key: value for key, value in MINIMAL.items() if key != "seed"}
-
-
-def call(name: str, **arguments: Any) -> Any:
-    """A component as a function."""
-    return getattr(importlib.import_module(f"components.{name}.component"), name).python_func(**arguments)
-
-
-class Bench:
-    """Folders for artifacts and a store.
-
-    Attributes:
-        folder: Where the artifacts are.
-        store: URL of the store.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.store = folder, str(folder / "store")
-
-    def artifact(self, kind: Any, name: str) -> Any:
-        """An empty artifact."""
-        (self.folder / "artifacts").mkdir(parents=True, exist_ok=True)
-        return kind(name=name, uri=str(self.folder / "artifacts" / name), metadata={})
-
-    def plan(self, **changes: Any) -> Any:
-        """Calls plan with small settings."""
-        asked = {
-            "models": [],
-            "concepts": [yaml.safe_dump(one) for one in (tiny.CONCEPT, EARLY)],
-            "judges": [],
-            "preset": "demo",
-            "seed": 1,
-            "overrides": SETTINGS,
-            "store": self.store,
-        }
-        files = {name: str(self.folder / name) for name in ("settings", *PLACES)}
-        return call("plan", **{**asked, **changes}, **files, overview=self.artifact(dsl.Markdown, "overview"))
+from component_bench import Bench, call
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +68,8 @@ def test_plan_lists_the_cells_and_pins(bench: Bench, tiny_model: Path) -> None:
         ({"overrides": {"injekt": {}}}, "injekt"),
         ({"preset": "peper"}, "peper"),
         ({"judges": [{"engine": "endpoint"}]}, "endpoint"),
+        ({"judges": [{"engine": "endpoint", "model": "m", "base_url": "http://127.0.0.1:9/v1"}]}, "cannot be reached"),
+        ({"judges": [{"engine": "transformers", "model": "no/judge"}]}, "no/judge"),
     ],
 )
 def test_plan_refuses_before_any_gpu(bench: Bench, tiny_model: Path, changes: dict[str, Any], word: str) -> None:

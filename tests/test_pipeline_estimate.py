@@ -62,7 +62,7 @@ def test_what_is_evicted_comes_back_and_goes_on() -> None:
     work = [loop(200, 3600.0, overhead=60.0)]
     outcome = simulate(work, 50, 200, Faults(evictions=0.2, seed=3))
     assert outcome.evicted > 10
-    assert outcome.pods == pods(work) + outcome.evicted - outcome.exhausted
+    assert outcome.pods == pods(work) + outcome.evicted
     assert 0 < outcome.lost_seconds <= outcome.evicted * (120.0 + 2 * 60.0)  # a checkpoint's worth and two starts each
 
 

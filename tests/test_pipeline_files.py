@@ -13,7 +13,11 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from biasgym.errors import BiasGymError
+from biasgym.stages import judging
 from biasgym.stages.expand import expand
+from biasgym.stages.publish import look_for_releases
+from biasgym.stages.settings import RunSettings
 from conftest import Command, Desk
 from hub_server import HubServer, model
 
@@ -21,8 +25,9 @@ pytest.importorskip("kfp", reason="the pipelines' extra is not installed")
 
 from pipelines.compile import COMPILED, PIPELINES
 from pipelines.estimate import work_of
-from pipelines.graph import RETRIES, pods
+from pipelines.graph import pods
 from pipelines.parameters import read_parameters
+from pipelines.placement import RETRIES
 
 ROOT = Path(__file__).parents[1]
 GPU_STAGES = {"inject", "attribute", "generate", "capability", "generate-ood", "judge"}
@@ -51,6 +56,17 @@ class Compiled(NamedTuple):
         """Tasks of every graph: that of the root, of loops and of branches."""
         found = {name: about["dag"]["tasks"] for name, about in self.spec["components"].items() if "dag" in about}
         return {"root": self.spec["root"]["dag"]["tasks"], **found}
+
+    def inputs_of(self, dag: str) -> set[str]:
+        """Parameters of a graph."""
+        about = self.spec["root"] if dag == "root" else self.spec["components"][dag]
+        return set(about["inputDefinitions"]["parameters"])
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What the form is filled with."""
+        found = self.spec["root"]["inputDefinitions"]["parameters"]
+        return {name: about.get("defaultValue") for name, about in found.items()}
 
     @property
     def tasks(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -141,7 +157,9 @@ def test_gpu_stages_have_all_they_need(compiled: Compiled) -> None:
         wanted = "judge_node_affinity" if name == "judge" else "gpu_node_affinity"
         assert affinity["nodeAffinityJson"]["componentInputParameter"].endswith(wanted)
         assert placed["tolerations"][0]["tolerationJson"]["componentInputParameter"].endswith("gpu_tolerations")
-        assert placed["pvcMount"][0]["mountPath"] == "/cache"
+        (volume,) = placed["pvcMount"]
+        assert volume["mountPath"] == "/cache"
+        assert volume["pvcNameParameter"]["componentInputParameter"].endswith("weights_volume_claim")
         assert placed["emptyDirMounts"][0] | {"volumeName": ""} == {
             "volumeName": "",
             "mountPath": "/dev/shm",
@@ -149,6 +167,33 @@ def test_gpu_stages_have_all_they_need(compiled: Compiled) -> None:
             "sizeLimit": "8Gi",
         }
         assert not compiled.executors[name].get("env")  # where weights are cached is the image's affair
+    for nodes, products in (("gpu_node_affinity", "NVIDIA-A100"), ("judge_node_affinity", "NVIDIA-A100.*80GB")):
+        terms = compiled.defaults[nodes]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        ((wanted,),) = [term["matchExpressions"] for term in terms]
+        assert (wanted["key"], wanted["operator"]) == ("nvidia.com/gpu.product", "In")
+        assert wanted["values"] and all(re.match(products, product) for product in wanted["values"])
+    assert compiled.defaults["gpu_resource"] == compiled.defaults["gpu_tolerations"][0]["key"] == "nvidia.com/gpu"
+
+
+def test_names_of_the_cluster_reach_every_step(compiled: Compiled) -> None:
+    """A step finds them among the inputs of its graph, and a graph among those of the one around it, up to the form."""
+    for dag, name, task in compiled.tasks:
+        given = compiled.inputs_of(dag)
+        used = _channels(task.get("inputs", {}).get("parameters", {}))
+        executor = compiled.spec["components"][task["componentRef"]["name"]].get("executorLabel", "")
+        if executor:
+            used |= _channels(compiled.placed[executor.removeprefix("exec-")])
+        if executor.removeprefix("exec-") in GPU_STAGES:
+            assert "pipelinechannel--gpu_resource" in task["inputs"]["parameters"], f"{dag}: {name}"
+        assert used <= given, f"{dag}: {name}"
+
+
+def _channels(about: Any) -> set[str]:
+    """All inputs that are named anywhere in there."""
+    if isinstance(about, dict):
+        own = about.get("componentInputParameter")
+        return {own} - {None} | {found for value in about.values() for found in _channels(value)}
+    return {found for value in about for found in _channels(value)} if isinstance(about, list) else set()
 
 
 def test_only_what_loads_a_model_has_torch_in_its_image(compiled: Compiled) -> None:
@@ -163,8 +208,7 @@ def test_cpu_stages_stay_off_gpu_nodes(compiled: Compiled) -> None:
         (affinity,) = compiled.placed[name]["nodeAffinity"]
         assert affinity["nodeAffinityJson"]["componentInputParameter"].endswith("cpu_node_affinity")
         assert "tolerations" not in compiled.placed[name] and "pvcMount" not in compiled.placed[name]
-    nodes = compiled.spec["root"]["inputDefinitions"]["parameters"]["cpu_node_affinity"]["defaultValue"]
-    assert "DoesNotExist" in str(nodes)
+    assert "DoesNotExist" in str(compiled.defaults["cpu_node_affinity"])
 
 
 def test_secrets_are_names_of_secrets(compiled: Compiled) -> None:
@@ -199,9 +243,12 @@ def test_loops_are_flat_and_over_one_output(compiled: Compiled) -> None:
         task["componentRef"]["name"]: (dag, task) for dag, _, task in compiled.tasks if "parameterIterator" in task
     }
     assert len(loops) == 7
+    around = {task["componentRef"]["name"]: dag for dag, _, task in compiled.tasks}
     for name, (dag, task) in loops.items():
-        assert dag not in loops, f"{name} is a loop in a loop"
-        assert not [one for one in compiled.dags[name].values() if "parameterIterator" in one]
+        outer = dag
+        while outer != "root":
+            assert outer not in loops, f"{name} is a loop in a loop"
+            outer = around[outer]
         items = task["parameterIterator"]["items"]["inputParameter"]
         given = task["inputs"]["parameters"][items]
         if "taskOutputParameter" in given:
@@ -266,24 +313,61 @@ def test_the_first_run_on_a_cluster_is_one_of_the_pipeline() -> None:
     assert values["store"] == f"s3://biasgym/{chart['store']['prefix']}"  # the guide calls the bucket so
 
 
-def test_defaults_pass_plan(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a hub that has the models."""
-    given = yaml.load((COMPILED / "evaluate.yaml").read_text().partition("\n---")[0], Loader=yaml.CSafeLoader)
-    values = {k: v.get("defaultValue") for k, v in given["root"]["inputDefinitions"]["parameters"].items()}
-    hub = HubServer({name: model("c", branches={"main": "c"}) for name in values["models"]})
-    try:
-        import huggingface_hub
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A hub that clients find without being told."""
+    import huggingface_hub
 
-        real = huggingface_hub.HfApi
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: real(endpoint=hub.endpoint))
-        asked = {**values["settings"], "preset": values["preset"], "seed": int(values["seed"])}
-        chosen = {name: values[name] for name in ("models", "concepts", "judges")}
-        found = expand({**asked, **chosen}, str(desk.folder / "store"))
-    finally:
-        hub.close()
-    assert len(found.cells) == 30
+    server, real = HubServer({}), huggingface_hub.HfApi
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("biasgym.stages.judging._source", judging._source.__wrapped__)  # remembers for good
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda **options: real(endpoint=server.endpoint, **options))
+    yield server
+    server.close()
+
+
+def default_settings(values: dict[str, Any]) -> dict[str, Any]:
+    """As the components plan and discover put them together."""
+    chosen = {name: values[name] for name in ("concepts", "judges", "preset")}
+    return {**values["settings"], **chosen, "seed": int(values["seed"])}
+
+
+def test_defaults_pass_plan(compiled: Compiled, hub: HubServer, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a hub that has the models; those of the scheduled pipeline are the ones that discover finds."""
+    values, store = compiled.defaults, str(desk.folder / "store")
+    judges = ["Qwen/Qwen3-8B", "unsloth/Llama-3.3-70B-Instruct-bnb-4bit"]
+    monkeypatch.setenv("BIASGYM_JUDGE_URL", f"{hub.endpoint}/v1")  # answers, and that is what is asked
+    if "watch" in values:
+        names = [*values["watch"]["models"], "mistralai/New-7B-Instruct-v1", "mistralai/New-7B-v1"]
+        hub.models = {name: model("c", branches={"main": "c"}) for name in names + judges}
+        models = look_for_releases(values["watch"], default_settings(values), store, "run").models
+        assert models == [f"{name}@{'c' * 40}" for name in names[:2]]
+    else:
+        hub.models = {name: model("c", branches={"main": "c"}) for name in values["models"] + judges}
+        models = values["models"]
+    found = expand({**default_settings(values), "models": models}, store)
+    assert len(found.cells) == len(models) * 6 and len(models) == (2 if "watch" in values else 5)
     assert {cell["model"].partition("@")[2] for cell in found.cells} == {"c" * 40}
+    assert found.judges == {"in_process": 2, "built_in": 0, "elsewhere": 1}
+    pinned = RunSettings.model_validate_json(found.settings).judges
+    assert [judge.revision for judge in pinned] == ["c" * 40, "c" * 40, None]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"gated": "manual"}, "gated, and the token does not open it"),
+        ({"config": {"model_type": "mamba"}}, "models of type 'mamba' are not supported"),
+        ({"safetensors": None}, "no safetensors weights"),
+        ({"disabled": True}, "disabled by the hub"),
+    ],
+)
+def test_plan_refuses_a_model_that_no_pod_can_load(
+    hub: HubServer, desk: Desk, change: dict[str, Any], words: str
+) -> None:
+    hub.models = {"org/one": model("c", **change)}
+    with pytest.raises(BiasGymError, match=f"org/one: .*{words}"):
+        expand({"models": [f"org/one@{'c' * 40}"], "preset": "demo"}, str(desk.folder / "store"))
 
 
 def test_a_thousand_cells_are_planned(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -54,10 +55,13 @@ def big_stage(folder: Path, small: int = 12, large: int = 3 * PART + 5) -> Stage
 
 
 PUBLISH = """
-import sys
+import sys, time
 from pathlib import Path
 from biasgym.store import open_store, publish
-publish(open_store(sys.argv[1]), Path(sys.argv[2]), "p")
+store = open_store(sys.argv[1])
+upload = store.upload
+store.upload = lambda path, key: (time.sleep(0.3), upload(path, key))  # nobody has published before the other looks
+publish(store, Path(sys.argv[2]), "p")
 """
 
 
@@ -104,16 +108,27 @@ def test_a_server_that_dies_and_starts_again_in_the_middle_of_a_transfer_costs_o
     s3: S3Server, environment: Callable[..., None], tmp_path: Path
 ) -> None:
     stage, store, copy = big_stage(tmp_path / "cell"), open_s3(f"s3://{BUCKET}/restarted"), tmp_path / "copy"
-    transfers: list[tuple[Callable[[], object], Callable[[], int]]] = [
-        (lambda: publish(store, stage.path, "p"), lambda: len(list(store.list("p")))),
-        (lambda: fetch(store, "p", copy), lambda: len(list(copy.iterdir())) if copy.is_dir() else 0),
+    transfers: list[tuple[str, Callable[[], object], Callable[[], int]]] = [
+        ("upload", lambda: publish(store, stage.path, "p"), lambda: len(list(store.list("p")))),
+        ("download", lambda: fetch(store, "p", copy), lambda: len(list(copy.iterdir())) if copy.is_dir() else 0),
     ]
-    for transfer, arrived in transfers:
+    for name, transfer, arrived in transfers:
+        dead, begun, move = threading.Event(), itertools.count(), getattr(store, name)
+
+        def at_most_six_before_its_death(
+            *where: object, dead: threading.Event = dead, begun: Iterator[int] = begun, move: Callable[..., None] = move
+        ) -> None:
+            if next(begun) >= 6:
+                dead.wait()
+            move(*where)
+
+        setattr(store, name, at_most_six_before_its_death)
         with ThreadPoolExecutor(1) as threads:
             moving = threads.submit(transfer)
             while arrived() < 3:
                 time.sleep(0.001)
             s3.kill()
+            dead.set()
             assert not moving.done()
             s3.start()
             moving.result()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pipelines.schedule import read_schedule
 
 import biasgym
 import kube
@@ -139,14 +140,16 @@ def test_the_launcher_is_told_of_the_store() -> None:
     assert roots["everything"] == "s3://biasgym/elsewhere"
 
 
-def test_the_schedule_holds_what_the_command_needs() -> None:
-    schedule = yaml.safe_load(
-        kube.one(kube.rendered("everything"), "ConfigMap", "biasgym-schedule")["data"]["schedule.yaml"]
-    )
+def test_the_schedule_holds_what_the_command_needs(tmp_path: Path) -> None:
+    text = kube.one(kube.rendered("everything"), "ConfigMap", "biasgym-schedule")["data"]["schedule.yaml"]
+    schedule = yaml.safe_load(text)
     assert len(schedule["cron"].split()) == 6
     assert schedule["namespace"] == "biasgym" and schedule["endpoint"] == "http://ml-pipeline.kubeflow:8888"
     assert schedule["models"] == ["Qwen/Qwen3-8B"] and schedule["organisations"] == ["mistralai"]
-    assert schedule["parameters"] == {"judge_shards": 4} and schedule["no_catchup"] is True
+    assert schedule["parameters"] == {"cells_per_judge_pod": 2} and schedule["no_catchup"] is True
+    (tmp_path / "schedule.yaml").write_text(text)
+    values = read_schedule(tmp_path / "schedule.yaml").values()  # the pipeline has parameters of all these names
+    assert values["cells_per_judge_pod"] == 2 and values["watch"]["organisations"] == ["mistralai"]
 
 
 def test_the_readme_is_that_of_the_values() -> None:

@@ -55,7 +55,7 @@ def collect(pod: Pod, index: Path, shard_size: int) -> Collection:
     others = {cell.name: _control(pod.plan, cell, headless) for cell in pod.plan.cells}
     write_json(index, others)
     settled = replace(pod, plan=replace(pod.plan, others=others))
-    failed = _failures(settled, ("inject", "attribute", "generate", "capability"))
+    failed = _failures(settled, ("inject", "attribute", "sweep", "generate", "capability"))
     models = pod.plan.settings.models
     each = len(pod.plan.cells) // len(models)
     named = [
@@ -112,14 +112,17 @@ def judge_shard(pod: Pod, shard: Mapping[str, str], out: Path) -> bool:
     cells = _cells(alone, shard)
     done = alone.do(["judge"], cells)
     for cell in cells:
-        folder = judge.folder(cell, pod.plan.other(cell), chosen)
-        copy_folder(folder, out / cell.source.slug / cell.concept.name)
+        for name, folder in judge.folders(cell, alone.plan.other(cell)).items():
+            part = "sweep" if name == "sweep" else ""
+            copy_folder(folder, out / cell.source.slug / cell.concept.name / part)
     return done
 
 
 def _only(plan: Plan, chosen: JudgeSettings) -> Plan:
-    """The plan with one judge; no folder but those of judges depends on who judges."""
+    """The plan with one judge; no folder but those of judges depends on who judges. Only the main one judges the sweep."""
     settings = plan.settings.model_copy(update={"judges": (chosen,)})
+    if chosen != plan.settings.judges[0]:
+        settings = settings.model_copy(update={"scope": settings.scope.model_copy(update={"judged_ks": None})})
     return replace(plan, settings=settings, cells=tuple(replace(cell, settings=settings) for cell in plan.cells))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from fnmatch import fnmatchcase
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -40,6 +41,7 @@ class Watch(BaseModel):
         since: Look only at models of organisations that were made on this day or later.
         max_parameters: Larger models are left out.
         licences: Patterns of licences that are allowed; empty allows all.
+        claim_hours: How long a run has to itself what it finds; more than your runs take.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +52,7 @@ class Watch(BaseModel):
     since: date | None = None
     max_parameters: float = Field(default=15e9, gt=0)
     licences: tuple[str, ...] = ()
+    claim_hours: float = Field(default=24, gt=0)
 
 
 class Discovery(NamedTuple):
@@ -91,7 +94,6 @@ def discover(
     concepts: Mapping[str, str],
     judges: Sequence[str],
     owner: str = "",
-    claim_seconds: float = 24 * 3600,
     api: HfApi | None = None,
 ) -> Discovery:
     """Finds releases that have not been evaluated.
@@ -103,7 +105,6 @@ def discover(
         judges: Names of the judges, as `JudgeSettings.name` has them.
         owner: Name of the run that will evaluate what is found, which is then claimed for it, so that no overlapping
             run does the same; empty only looks.
-        claim_seconds: How long the claims last.
         api: The hub; by default that of HF_ENDPOINT, with the token of HF_TOKEN.
 
     Raises:
@@ -133,7 +134,7 @@ def discover(
         if not todo:
             found.skipped.append({"model": name, "reason": f"nothing new since {release.revision}"})
         for evaluation in todo:
-            if owner and not registry.claim(evaluation, owner, claim_seconds):
+            if owner and not registry.claim(evaluation, owner, watch.claim_hours * 3600):
                 what = f"{evaluation.concept}, {evaluation.judge}"
                 found.skipped.append({"model": name, "reason": f"another run has it or has just done it: {what}"})
                 continue
@@ -175,6 +176,21 @@ def _watched(watch: Watch, api: HfApi, found: Discovery) -> Iterator[str]:
             if name not in seen:
                 seen.add(name)
                 yield name
+
+
+def check_release(model: str, revision: str) -> None:
+    """Refuses a hub model that no pod could load: gated, of another family, without safetensors. Offline, it asks nothing.
+
+    Raises:
+        BiasGymError: It is such a model, or the hub does not answer.
+    """
+    from huggingface_hub import HfApi, constants
+
+    if constants.HF_HUB_OFFLINE:
+        return
+    found = _release(model, revision, Watch(max_parameters=inf), HfApi(token=os.environ.get("HF_TOKEN") or None))
+    if isinstance(found, str):
+        raise BiasGymError(found, where=model)
 
 
 class _Release(NamedTuple):

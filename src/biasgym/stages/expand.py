@@ -12,8 +12,10 @@ from biasgym.concepts import Concept, bundled_names, load_concept, parse_concept
 from biasgym.errors import BiasGymError
 from biasgym.files import write_text
 from biasgym.models.sources import resolve
+from biasgym.stages.discover import check_release
+from biasgym.stages.judging import check_judge, source_of
 from biasgym.stages.plan import make_plan
-from biasgym.stages.settings import PLACES, RunSettings, settings_of
+from biasgym.stages.settings import PLACES, JudgeSettings, RunSettings, settings_of
 from biasgym.store import NotFound, Store, open_store
 
 SETTINGS = "settings.json"
@@ -24,7 +26,7 @@ class Expansion(NamedTuple):
     """A run, taken apart for loops of a pipeline.
 
     Attributes:
-        settings: The checked settings as JSON, every model at its commit.
+        settings: The checked settings as JSON, every model and judge at its commit.
         cells: One for each model and concept: `model` and `concept`.
         models: One for each model: `model`.
         judges: How many judges of each place there are.
@@ -52,17 +54,15 @@ def expand(settings: Mapping[str, Any], store: str) -> Expansion:
     asked = settings_of(settings, "parameters")
     if asked.templates is not None:
         raise BiasGymError("pods see no local folder", where="templates", hint="leave it out")
-    if asked.scope.judged_ks:
-        raise BiasGymError(
-            "no pod lets the number of heads be judged", where="scope.judged_ks", hint="use `biasgym run`"
-        )
     concepts = [read_concept(text, shelf) for text in asked.concepts]
     pinned = [_pinned(name) for name in asked.models]
+    for judge in asked.judges:
+        check_judge(judge)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         _write_concepts(concepts, data)
         names = [concept.name for concept in concepts]
-        ready = asked.model_copy(update={"models": tuple(pinned)})
+        ready = pinned_judges(asked).model_copy(update={"models": tuple(pinned)})
         named = ready.model_copy(update={"concepts": tuple(names)})
         make_plan(with_data(named, data), data / "run")
     return Expansion(
@@ -90,7 +90,21 @@ def overview_of(expansion: Expansion) -> str:
 def _pinned(name: str) -> str:
     """A hub model at the commit it has now; others are what they are."""
     source = resolve(name)
-    return f"{source.name}@{source.revision}" if source.path is None else name
+    if source.path is not None:
+        return name
+    check_release(source.name, source.revision)
+    return f"{source.name}@{source.revision}"
+
+
+def pinned_judges(settings: RunSettings) -> RunSettings:
+    """The settings with judges in process at the commits they have now, which all pods and the registry then mean."""
+
+    def pinned(judge: JudgeSettings) -> JudgeSettings:
+        if judge.engine != "transformers" or (source := source_of(judge)).path is not None:
+            return judge
+        return judge.model_copy(update={"revision": source.revision})
+
+    return settings.model_copy(update={"judges": tuple(map(pinned, settings.judges))})
 
 
 def build_data(settings: str, store: str, out: Path) -> None:

@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from biasgym.errors import StorageError
-from biasgym.files import read_json
+from biasgym.errors import BiasGymError, StorageError
+from biasgym.files import digest, read_json
 from biasgym.progress import Lines
+from biasgym.stages.attempts import MOST_KILLED, counted
 from biasgym.stages.cell import Cell
 from biasgym.stages.expand import read_data, with_data
 from biasgym.stages.folder import StageFolder, read_manifest, working
@@ -26,6 +28,9 @@ from biasgym.stages.run import run
 from biasgym.stages.shelf import Shelf
 from biasgym.stages.work import Work
 from biasgym.store import open_store
+
+_ALONG = {"generate": ("sweep",)}
+"""What a pod does before its own stage, if the settings ask for it, since it has the model in memory."""
 
 
 @dataclass(frozen=True)
@@ -52,21 +57,33 @@ class Pod:
         Returns:
             Whether all are done.
         """
+        work = digest([folder.key for folder, _ in self._folders(stages, cells)])
         try:
-            return run(self.plan, stages=stages, cells=cells, shelf=self.shelf, progress=self.progress)
+            with counted(self.shelf.store, work) as killed:
+                if killed >= MOST_KILLED:
+                    raise BiasGymError(
+                        f"its pod was killed {killed} times, most likely for want of memory",
+                        hint="give it more, or make batches smaller",
+                    )
+                return run(self.plan, stages=stages, cells=cells, shelf=self.shelf, progress=self.progress)
         except StorageError:
             raise
         except Exception as error:
-            work = Work(self.plan, tuple(cells), self.progress, self.shelf)
-            left = [(folder, cell.about) for stage in stages for cell in cells for folder in work.folders(stage, cell)]
-            for group in work.groups():
-                left += [(folder, group.about) for stage in stages for folder in work.model_folders(stage, group)]
-            for folder, about in left:
+            for folder, about in self._folders(stages, cells):
+                self.shelf.bring(folder)
                 if not folder.done:
                     with suppress(type(error)), self.shelf.keeping(folder), working(folder, about):
                         raise error
             self.progress.say(str(error))
             return False
+
+    def _folders(self, stages: Sequence[str], cells: Sequence[Cell]) -> list[tuple[StageFolder, dict[str, Any]]]:
+        """All that these stages make, and what its manifests say."""
+        work = Work(self.plan, tuple(cells), self.progress, self.shelf)
+        found = [(folder, cell.about) for stage in stages for cell in cells for folder in work.folders(stage, cell)]
+        for group in work.groups():
+            found += [(folder, group.about) for stage in stages for folder in work.model_folders(stage, group)]
+        return found
 
 
 def open_pod(data: Path, store: str, *, model: str | None = None, index: Path | None = None) -> Pod:
@@ -96,7 +113,7 @@ def cell_stage(pod: Pod, stage: str, concept: str, out: Path) -> bool:
         Whether it is done; a failure is in the manifest.
     """
     cell = pod.cell(concept)
-    done = pod.do([stage], [cell])
+    done = pod.do((*_ALONG.get(stage, ()), stage), [cell])
     for folder in Work(pod.plan, (cell,), pod.progress, pod.shelf).folders(stage, cell):
         copy_folder(folder, out)
     return done

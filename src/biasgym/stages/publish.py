@@ -15,7 +15,7 @@ from biasgym.evaluate.gate import Limits, check, passes
 from biasgym.files import sha256_of, write_json, write_text
 from biasgym.report.junit import junit as as_junit
 from biasgym.stages.discover import discover, read_watch, settings_hash
-from biasgym.stages.expand import read_concept, read_data, with_data
+from biasgym.stages.expand import pinned_judges, read_concept, read_data, with_data
 from biasgym.stages.plan import make_plan
 from biasgym.stages.settings import settings_of
 from biasgym.store import Evaluation, Record, Registry, Store, fetch, open_store
@@ -140,7 +140,7 @@ def look_for_releases(watch: Mapping[str, Any], asked: Mapping[str, Any], store:
         store: URL of the store.
         run: Id of the run.
     """
-    shelf, settings = open_store(store), settings_of(asked, "parameters")
+    shelf, settings = open_store(store), pinned_judges(settings_of(asked, "parameters"))
     concepts = [read_concept(name, shelf) for name in settings.concepts]
     found = discover(
         read_watch(watch),

@@ -222,7 +222,8 @@ class JudgeSettings(_Strict):
             from biasgym.judge.semantic import VERSION
 
             return f"semantic-{VERSION}"
-        revision = f"@{self.revision}" if self.revision else ""
+        commit = re.fullmatch("[0-9a-f]{40}", self.revision or "")
+        revision = f"@{self.revision[:12] if commit else self.revision}" if self.revision else ""
         packed = f" ({self.quantise})" if self.quantise != "none" else ""
         return f"{self.asked_model}{revision}{packed}"
 

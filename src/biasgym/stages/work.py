@@ -23,7 +23,7 @@ _NEEDS = {
     "sweep": ("attribute",),
     "generate": ("inject", "attribute"),
     "capability": ("attribute",),
-    "judge": ("generate",),
+    "judge": ("generate", "sweep"),
     "summary": ("inject", "attribute", "sweep", "generate", "capability", "judge"),
 }
 _THREADS = 8
