@@ -44,7 +44,9 @@ def test_the_program_notes_it_and_needs_nothing_heavy_then(finished: Desk, desk:
     assert not (desk.out / FILE).exists()
     first = command("run", settings, "--out", desk.out)
     before = {file: file.stat().st_mtime_ns for file in desk.out.rglob("*")}
-    again = subprocess.run([sys.executable, "-c", AGAIN, settings, desk.out], capture_output=True, text=True, check=True)
+    again = subprocess.run(
+        [sys.executable, "-c", AGAIN, settings, desk.out], capture_output=True, text=True, check=True
+    )
     *shown, modules = again.stdout.splitlines()
     assert "\n".join(shown) == first.out.rstrip("\n")
     assert modules == "[]"

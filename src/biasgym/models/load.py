@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.utils import logging as transformers_logging
 
 from biasgym.errors import BiasGymError
 from biasgym.files import atomic_folder, cache_folder, digest
+from biasgym.models.attention import GROUPED
 from biasgym.models.chat import BIAS_TOKEN, ChatFormat
 from biasgym.models.families import DecoderParts, Family, decoder_parts, family_of
 from biasgym.models.sources import ModelSource, resolve
@@ -108,9 +111,6 @@ def load_model(
         BiasGymError: Unknown model, unsupported family, no chat template, packed weights where they are refused, or a
             tokenizer that already has BiasToken or has more tokens than the model has rows.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
-
     source = resolve(name) if isinstance(name, str) else name
     target, torch_dtype = pick_device(device), pick_dtype(dtype)
     transformers_logging.disable_progress_bar()
@@ -169,8 +169,6 @@ def _packing(source: ModelSource, config: Any, packed: str, dtype: torch.dtype, 
             )
     placed: dict[str, Any] = {"device_map": {"": str(device)}}
     if not shipped:
-        from transformers import BitsAndBytesConfig
-
         placed["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -182,8 +180,6 @@ def _packing(source: ModelSource, config: Any, packed: str, dtype: torch.dtype, 
 
 def _attention(family: Family, device: torch.device) -> str:
     if device.type == "cpu":
-        from biasgym.models.attention import GROUPED
-
         return GROUPED
     return "eager" if family.eager_attention else "sdpa"
 
@@ -229,8 +225,6 @@ def _converted(source: ModelSource) -> Path:
     folder = cache_folder() / "models" / f"{source.slug}-{digest(source.revision)[:12]}"
     if (folder / "config.json").is_file():
         return folder
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     where = {"pretrained_model_name_or_path": str(source.path.parent), "gguf_file": source.path.name}
     try:
         tokenizer = AutoTokenizer.from_pretrained(**where)

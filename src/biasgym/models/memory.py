@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoModelForCausalLM
 
 from biasgym.models.families import decoder_parts
 
@@ -43,8 +44,6 @@ def footprint(config: Any, *, vocabulary: int, dtype: torch.dtype = torch.bfloat
         vocabulary: Number of tokens the tokenizer knows, added ones included.
         dtype: Floating-point type of weights and cache.
     """
-    from transformers import AutoModelForCausalLM
-
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.tie_weights()
