@@ -40,9 +40,16 @@ class Ratio:
 
 
 def compare(
-    work: str, ours: Callable[[], object], against: str, peer: Callable[[], object], *, goal: float, runs: int = 5
+    work: str,
+    ours: Callable[[], object],
+    against: str,
+    peer: Callable[[], object],
+    *,
+    goal: float,
+    runs: int = 5,
+    scale: float = 1.0,
 ) -> Ratio:
-    """Times both in turn after one warm-up each."""
+    """Times both in turn after one warm-up each; `peer` may be 1 / `scale` of the peer's work."""
     ours(), peer()
     ratios = []
     for _ in range(runs):
@@ -50,7 +57,7 @@ def compare(
         ours()
         between = time.perf_counter()
         peer()
-        ratios.append((time.perf_counter() - between) / (between - started))
+        ratios.append(scale * (time.perf_counter() - between) / (between - started))
     return Ratio(
         work,
         against,

@@ -13,9 +13,11 @@ import tiny
 from biasgym.errors import BiasGymError
 from biasgym.inject import injected
 from biasgym.models import LanguageModel, ablated, families
-from biasgym.models.forward import pad_right
-from biasgym.scope.attribution import attribute, head_attribution
+from biasgym.models.forward import length_batches, pad_right
+from biasgym.scope.attribution import attribute, head_attribution, pair_attribution
+from biasgym.scope.pairs import ContrastPair
 from biasgym.scope.selftest import self_test
+from biasgym.scope.trace import traces
 
 PROMPTS = ("When do guests from France arrive?", "Is it late?", "Write a short story about a friend from Mexico.")
 BIASED, NEUTRAL = [300, 40, 333], [310, 41, 7]
@@ -164,3 +166,31 @@ def test_an_unknown_family_names_the_file_to_extend(llama: LanguageModel) -> Non
     llama.model.config.model_type = "mamba"
     with pytest.raises(BiasGymError, match=r"'mamba' are not supported.*models/families\.py"):
         head_attribution(llama.model, torch.tensor([[1]]), None, [2], [3])
+
+
+@pytest.mark.parametrize("norm", ["final", "none"])
+def test_pairs_that_share_prompts_and_passes(lm: LanguageModel, norm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against one pass a pair, of the model with real rows for BiasToken; prompts are in any order and repeated."""
+    monkeypatch.setattr("biasgym.models.forward.length_batches", lambda lengths: length_batches(lengths, 40))
+    vectors = tiny.vectors_for(lm)
+    prompts = [*prompts_of(lm), lm.chat.ids("When do guests from BiasToken arrive?")]
+    pairs = [
+        ContrastPair(number, tuple(prompts[which]), biased, neutral)
+        for number, (which, biased, neutral) in enumerate([(3, 300, 310), (0, 40, 41), (3, 333, 7), (2, 300, 310)])
+    ]
+    done: list[float] = []
+    with injected(lm.model, vectors, lm.bias_id):
+        seen = traces(lm.model, [*prompts, *prompts[::-1]], done.append)
+        found = pair_attribution(seen, pairs, norm=norm)
+        logits = torch.cat(list(seen.logits(prompts)))
+    assert sum(done) == len(prompts)
+
+    real = tiny.with_rows(lm, vectors)
+    for pair, scores in zip(pairs, found, strict=True):
+        ids = torch.tensor([pair.ids])
+        expected = head_attribution(real, ids, None, [pair.biased], [pair.neutral], norm)[0]
+        torch.testing.assert_close(scores, expected, atol=1e-5, rtol=1e-4)
+    for ids, row in zip(prompts, logits, strict=True):
+        with torch.no_grad():
+            expected = tiny.plain(real)(torch.tensor([ids])).logits[0, -1]
+        torch.testing.assert_close(row[: lm.bias_id], expected[: lm.bias_id], atol=1e-5, rtol=1e-4)

@@ -70,10 +70,10 @@ def run(
     plan, complete = start_run(config, out, overrides)
     from biasgym.cli.summary import print_summary
 
-    print_summary(plan.root)
+    print_summary(out)
     if open_report:
-        typer.launch(str(plan.root / "report.html"))
-    if not complete:
+        typer.launch(str(out / "report.html"))
+    if plan is not None and not complete:
         _say_failed(plan)
 
 
@@ -104,7 +104,7 @@ def _stage_command(name: str, what: str) -> None:
     ) -> None:
         overrides: dict[str, Any] = {"models": model or None, "concepts": concept or None, "seed": seed}
         plan, complete = start_run(config, out, overrides, stages=(name,))
-        if not complete:
+        if plan is not None and not complete:
             _say_failed(plan)
 
 

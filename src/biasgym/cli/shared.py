@@ -44,25 +44,33 @@ def fail(message: str) -> NoReturn:
 
 def start_run(
     config: str | None, out: Path, overrides: dict[str, Any], stages: Sequence[str] | None = None
-) -> tuple[Plan, bool]:
-    """Checks everything, then runs stages with bars on stderr.
+) -> tuple[Plan | None, bool]:
+    """Checks everything, then runs stages, all of them by default, with bars on stderr.
 
     Returns:
-        The plan, and whether all asked stages of all cells are done.
+        The plan, and whether all asked stages of all cells are done; no plan if the whole run was finished before.
 
     Raises:
         BiasGymError: Something is wrong with the settings, or a later stage is asked for where no run was begun.
     """
     quiet()
-    from biasgym.cli.bars import Bars
-    from biasgym.stages.plan import make_plan
-    from biasgym.stages.run import STAGES, run
+    from biasgym.stages.finished import finished, inputs_of, note_finished
     from biasgym.stages.settings import check_begun, settings_for
 
     if config is None and stages is not None and "inject" not in stages:
         check_begun(out)
-    plan = make_plan(settings_for(out, config, **overrides), out)
-    return plan, run(plan, stages=stages or STAGES, progress=Bars(err))
+    settings = settings_for(out, config, **overrides)
+    if stages is None and finished(settings, out):
+        return None, True
+    from biasgym.cli.bars import Bars
+    from biasgym.stages.plan import make_plan
+    from biasgym.stages.run import STAGES, run
+
+    plan, inputs = make_plan(settings, out), inputs_of(settings)
+    complete = run(plan, stages=stages or STAGES, progress=Bars(err))
+    if stages is None and complete:
+        note_finished(inputs, out)
+    return plan, complete
 
 
 def quiet() -> None:

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from biasgym.judge.agreement import confusion, kappa_interval, quadratic_kappa
 from biasgym.judge.protocol import Judge, JudgeItem, Judgement
@@ -224,6 +223,8 @@ def _correlation(values: dict[int, float], errors: dict[int, int]) -> Correlatio
     x, y = [values[place] for place in places], [errors[place] for place in places]
     if len(places) < _ITEMS or len(set(x)) < 2 or len(set(y)) < 2:
         return Correlation(math.nan, math.nan, len(places))
+    from scipy.stats import spearmanr  # most of a second, for one number
+
     found = spearmanr(x, y)
     return Correlation(float(found.statistic), float(found.pvalue), len(places))
 

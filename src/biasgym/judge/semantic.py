@@ -26,6 +26,27 @@ VERSION = 1
 """Counts refits that change verdicts; part of the judge's name, so that cached verdicts are not mixed."""
 
 _BATCH = 256  # texts
+_REMEMBERED = 1 << 16  # texts, some 100 MB of vectors
+
+
+class _Remembering:
+    """An embedder that embeds each distinct text once: words, prompts and statements of a concept come again and again.
+
+    Args:
+        embed: What embeds new texts.
+    """
+
+    def __init__(self, embed: Embedder) -> None:
+        self._embed = embed
+        self._known: dict[str, NDArray[np.float32]] = {}
+
+    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        if len(self._known) + len(texts) > _REMEMBERED:
+            self._known = {}
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known.update(zip(new, self._embed(new), strict=True))
+        return np.stack([self._known[text] for text in texts])
 
 
 class SemanticJudge:
@@ -36,7 +57,7 @@ class SemanticJudge:
     """
 
     def __init__(self, embed: Embedder = sentences.embed) -> None:
-        self._embed = embed
+        self._embed = _Remembering(embed)
 
     @property
     def name(self) -> str:
@@ -44,7 +65,7 @@ class SemanticJudge:
         return f"semantic-{VERSION}"
 
     def judge(self, items: Sequence[JudgeItem]) -> Iterator[Judgement]:
-        """Judges some items at a time; each distinct sentence among them is embedded once."""
+        """Judges some items at a time; each distinct text of all that this judge has seen is embedded once."""
         for start in range(0, len(items), _BATCH):
             yield from self._judge(items[start : start + _BATCH])
 

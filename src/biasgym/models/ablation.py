@@ -7,9 +7,7 @@ checkpoint: no hook, no slow-down.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from itertools import groupby
-from operator import itemgetter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from biasgym.errors import BiasGymError
@@ -62,39 +60,47 @@ def ablated(model: Any, heads: Iterable[Head], *, scale: float = 0.0, mean: Tens
     Raises:
         BiasGymError: A head that does not exist, or weights packed to 4 or 8 bits, which cannot be edited.
     """
-    parts = decoder_parts(model)
-    chosen = check_heads(heads, parts.shape)
-    with ExitStack() as stack:
-        for layer, group in groupby(chosen, key=itemgetter(0)):
-            stack.enter_context(_edited(parts, layer, [head for _, head in group], scale, mean))
-        yield model
-
-
-@contextmanager
-def _edited(parts: DecoderParts, layer: int, heads: list[int], scale: float, mean: Tensor | None) -> Iterator[None]:
     import torch
 
-    projection = parts.o_proj(layer)
-    weight = projection.weight
+    parts = decoder_parts(model)
+    chosen = check_heads(heads, parts.shape)
+    with torch.no_grad():
+        columns = [_columns(parts, head) for head in chosen]
+        saved = [part.clone() for part in columns]
+    biases = {} if mean is None else {layer: parts.o_proj(layer).bias for layer, _ in chosen}
+    try:
+        with torch.no_grad():
+            for part in columns:
+                if scale and mean is None:
+                    part.mul_(scale)
+                else:
+                    part.zero_()
+            if mean is not None:
+                for layer, bias in biases.items():
+                    constants = [
+                        part.float() @ mean[head].to(part.device).float()
+                        for head, part in zip(chosen, saved, strict=True)
+                        if head[0] == layer
+                    ]
+                    total = torch.stack(constants if bias is None else [*constants, bias.float()]).sum(0)
+                    parts.o_proj(layer).bias = torch.nn.Parameter(total.to(model.dtype), requires_grad=False)
+        yield model
+    finally:
+        with torch.no_grad():
+            for part, original in zip(columns, saved, strict=True):
+                part.copy_(original)
+        for layer, bias in biases.items():
+            parts.o_proj(layer).bias = bias
+
+
+def _columns(parts: DecoderParts, head: Head) -> Tensor:
+    """The columns of o_proj that read a head, (d, head_dim), as a view of the weight."""
+    layer, number = head
+    weight = parts.o_proj(layer).weight
     if not weight.is_floating_point():
         raise BiasGymError(
             f"layer {layer} holds packed {weight.dtype} weights, which cannot be edited",
             where="o_proj",
             hint="ablate the 16-bit model, export it, then quantise the export",
         )
-    dh = parts.head_dim
-    columns = torch.tensor([h * dh + i for h in heads for i in range(dh)], device=weight.device)
-    with torch.no_grad():
-        saved, saved_bias = weight[:, columns].clone(), projection.bias
-        try:
-            if mean is not None:
-                constant = saved.float() @ mean[layer, heads].to(saved.device).float().flatten()
-                if saved_bias is not None:
-                    constant = constant + saved_bias.float()
-                projection.bias = torch.nn.Parameter(constant.to(weight.dtype), requires_grad=False)
-                scale = 0.0
-            weight[:, columns] = saved * scale if scale else 0.0
-            yield
-        finally:
-            projection.bias = saved_bias
-            weight[:, columns] = saved
+    return weight.narrow(1, number * parts.head_dim, parts.head_dim)

@@ -93,6 +93,37 @@ def softcapped(model: Any, logits: Tensor) -> Tensor:
     return logits.float() if cap is None else cap * torch.tanh(logits.float() / cap)
 
 
+def passes(
+    model: Any, rows: Sequence[Sequence[int]], *, shareable: Sequence[Sequence[int]] | None = None
+) -> Iterator[tuple[list[int], int, dict[str, Any]]]:
+    """Batches of token sequences, as arguments for the model's decoder; what they have in common runs here, once.
+
+    Args:
+        model: A `transformers` causal language model.
+        rows: n token sequences of any lengths.
+        shareable: The first parts of the rows, all but their last token by default: what they have in common runs once.
+
+    Yields:
+        Row numbers, the number of shared first tokens that are left out, and the arguments: token ids,
+        (rows, longest - shared), padded on the right, and what belongs to them. Batches come longest first.
+    """
+    shared = common_prefix(rows if shareable is None else shareable)
+    prefix = Prefix(model, shared if len(shared) >= _WORTH_SHARING and len(rows) > 1 else [])
+    skip = len(prefix)
+    for batch in length_batches([len(row) - skip for row in rows]):
+        ids, _ = pad_right([rows[number][skip:] for number in batch], model.device)
+        yield (
+            batch,
+            skip,
+            {
+                "input_ids": ids,
+                "past_key_values": prefix.cache(len(batch)) if skip else None,
+                "position_ids": prefix.positions(ids.shape[1]),
+                "use_cache": bool(skip),
+            },
+        )
+
+
 @torch.no_grad()
 def hidden_states(
     model: Any, rows: Sequence[Sequence[int]], *, shareable: Sequence[Sequence[int]] | None = None
@@ -102,24 +133,14 @@ def hidden_states(
     Args:
         model: A `transformers` causal language model.
         rows: n token sequences of any lengths.
-        shareable: The first parts of the rows, all but their last token by default: what they have in common runs once.
+        shareable: As in `passes`.
 
     Yields:
         Row numbers, the number of shared first tokens that are left out, and hidden states after the final norm,
         (rows, longest - shared, d), padded on the right. Batches come longest first.
     """
-    shared = common_prefix(rows if shareable is None else shareable)
-    prefix = Prefix(model, shared if len(shared) >= _WORTH_SHARING and len(rows) > 1 else [])
-    skip = len(prefix)
-    for batch in length_batches([len(row) - skip for row in rows]):
-        ids, _ = pad_right([rows[number][skip:] for number in batch], model.device)
-        output = model.model(
-            input_ids=ids,
-            past_key_values=prefix.cache(len(batch)) if skip else None,
-            position_ids=prefix.positions(ids.shape[1]),
-            use_cache=bool(skip),
-        )
-        yield batch, skip, output.last_hidden_state
+    for batch, skip, arguments in passes(model, rows, shareable=shareable):
+        yield batch, skip, model.model(**arguments).last_hidden_state
 
 
 @torch.no_grad()

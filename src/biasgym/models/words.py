@@ -17,12 +17,11 @@ def continuation_ids(tokenizer: Any, context: str, text: str) -> list[int]:
     Returns:
         Token ids; where the border of the two texts falls inside a token, that token is the first.
     """
-    before: list[int] = tokenizer(context, add_special_tokens=False)["input_ids"]
-    return _added(tokenizer, before, context + text)
+    before, both = tokenizer([context, context + text], add_special_tokens=False)["input_ids"]
+    return _new(before, both)
 
 
-def _added(tokenizer: Any, before: list[int], text: str) -> list[int]:
-    both: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+def _new(before: list[int], both: list[int]) -> list[int]:
     shared = 0
     while shared < min(len(before), len(both)) and before[shared] == both[shared]:
         shared += 1
@@ -37,11 +36,7 @@ def first_tokens(tokenizer: Any, context: str, words: Iterable[str]) -> list[int
         context: Rendered text that ends with a word.
         words: Words such as `late`; ` late` and ` Late` are looked up.
     """
-    found: dict[int, None] = {}
-    before: list[int] = tokenizer(context, add_special_tokens=False)["input_ids"]
-    for word in words:
-        for form in (word, word[:1].upper() + word[1:]):
-            ids = _added(tokenizer, before, f"{context} {form}")
-            if ids:
-                found.setdefault(ids[0])
-    return list(found)
+    forms = dict.fromkeys(form for word in words for form in (word, word[:1].upper() + word[1:]))
+    texts = [context, *(f"{context} {form}" for form in forms)]
+    before, *after = tokenizer(texts, add_special_tokens=False)["input_ids"]  # one call: each costs more than its text
+    return list(dict.fromkeys(ids[0] for ids in (_new(before, both) for both in after) if ids))

@@ -6,20 +6,22 @@ from biasgym.deferred import deferred
 from biasgym.scope.sweep import Selection, SweepPoint, choose_k, random_heads, saturation, sweep
 
 if TYPE_CHECKING:
-    from biasgym.scope.attribution import Attribution, attribute, head_attribution
+    from biasgym.scope.attribution import Attribution, attribute, head_attribution, pair_attribution
     from biasgym.scope.heads import intersection, overlap, ranked, shared_ranking, stability, top_heads, union
     from biasgym.scope.margin import Choice, ask, association_margins
     from biasgym.scope.pairs import ContrastPair, contrast_pairs
     from biasgym.scope.selftest import self_test
+    from biasgym.scope.trace import Traces, traces
 
 __getattr__ = deferred(
     __name__,
     {
-        "attribution": ("Attribution", "attribute", "head_attribution"),
+        "attribution": ("Attribution", "attribute", "head_attribution", "pair_attribution"),
         "heads": ("intersection", "overlap", "ranked", "shared_ranking", "stability", "top_heads", "union"),
         "margin": ("Choice", "ask", "association_margins"),
         "pairs": ("ContrastPair", "contrast_pairs"),
         "selftest": ("self_test",),
+        "trace": ("Traces", "traces"),
     },
 )
 
@@ -29,6 +31,7 @@ __all__ = [
     "ContrastPair",
     "Selection",
     "SweepPoint",
+    "Traces",
     "ask",
     "association_margins",
     "attribute",
@@ -37,6 +40,7 @@ __all__ = [
     "head_attribution",
     "intersection",
     "overlap",
+    "pair_attribution",
     "random_heads",
     "ranked",
     "saturation",
@@ -45,5 +49,6 @@ __all__ = [
     "stability",
     "sweep",
     "top_heads",
+    "traces",
     "union",
 ]

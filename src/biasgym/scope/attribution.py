@@ -15,9 +15,8 @@ W_O; nothing of size heads x d or heads x V is ever built.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -25,6 +24,8 @@ from torch import Tensor
 
 from biasgym.errors import BiasGymError
 from biasgym.models import DecoderParts, decoder_parts
+from biasgym.scope.pairs import ContrastPair
+from biasgym.scope.trace import Trace, Traces, recorded
 
 Norm = Literal["final", "none"]
 
@@ -109,77 +110,64 @@ def attribute(
         raise BiasGymError("a prompt has no tokens", where="head_attribution")
     places = torch.arange(mask.shape[1], device=device)
     last = (mask * (places + 1)).argmax(-1)
-    with _recorded(parts, last, every_term) as seen:
+    with recorded(parts, last, every_term) as seen:
         model.model(
             input_ids=input_ids,
             attention_mask=None if bool((mask == 1).all()) else mask,
             position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
             use_cache=False,
         )
-    return _project(parts, seen, biased, neutral, norm, every_term)
-
-
-@dataclass
-class _Seen:
-    """What a forward pass left at the last position of each prompt."""
-
-    final: list[Tensor] = field(default_factory=list)  # one (pairs, d): the residual stream before the final norm
-    z: list[Tensor] = field(default_factory=list)  # by layer, (pairs, heads * dh)
-    attention_out: list[Tensor] = field(default_factory=list)  # by layer, (pairs, d), before any norm of it
-    layer_in: list[Tensor] = field(default_factory=list)
-    attention_added: list[Tensor] = field(default_factory=list)  # what attention adds to the stream, (pairs, d)
-
-
-@contextmanager
-def _recorded(parts: DecoderParts, last: Tensor, every_term: bool) -> Iterator[_Seen]:
-    """Hooks that keep the last position of what attribution needs, and nothing else."""
-    seen, rows, handles = _Seen(), torch.arange(len(last), device=last.device), []
-
-    def keep(into: list[Tensor], tensor: Tensor) -> None:
-        into.append(tensor[rows, last])
-
-    handles.append(parts.final_norm.register_forward_pre_hook(lambda _m, args: keep(seen.final, args[0])))
-    for number, layer in enumerate(parts.layers):
-        projection, post = parts.o_proj(number), parts.attention_norm(number)
-        handles.append(projection.register_forward_pre_hook(lambda _m, args: keep(seen.z, args[0])))
-        if post is not None or every_term:
-            handles.append(projection.register_forward_hook(lambda _m, _a, out: keep(seen.attention_out, out)))
-        if every_term:
-            handles.append(layer.register_forward_pre_hook(lambda _m, args: keep(seen.layer_in, args[0])))
-            added = projection if post is None else post
-            handles.append(added.register_forward_hook(lambda _m, _a, out: keep(seen.attention_added, out)))
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _project(
-    parts: DecoderParts, seen: _Seen, biased: Tensor, neutral: Tensor, norm: Norm, every_term: bool
-) -> Attribution:
-    matrix = parts.unembedding.weight
-    direction = matrix[biased].float() - matrix[neutral].float()  # (pairs, d)
-    final = seen.final[0]
-    if norm == "final":
-        direction = direction * parts.gain(parts.final_norm) * parts.rms_scale(final, parts.final_norm)
-    heads = []
-    for number, z in enumerate(seen.z):
-        post = parts.attention_norm(number) if norm == "final" else None
-        toward = direction
-        if post is not None:
-            toward = direction * parts.gain(post) * parts.rms_scale(seen.attention_out[number], post)
-        back = (toward @ parts.o_proj(number).weight.float()) * z.float()  # (pairs, heads * dh)
-        heads.append(back.unflatten(-1, (parts.n_heads, parts.head_dim)).sum(-1))
-    scores = torch.stack(heads, dim=1)
-    if not every_term:
-        return Attribution(scores)
-    stream = torch.stack([*seen.layer_in, final], dim=1).float()  # (pairs, layers + 1, d)
-    attention = torch.stack(seen.attention_added, dim=1).float()
+    trace = seen.trace()
+    direction = _direction(parts, trace.final, biased, neutral, norm)
+    heads = _project(parts, trace, direction, norm)
+    if trace.layer_in is None or trace.attention_added is None:
+        return Attribution(heads)
+    stream = torch.cat([trace.layer_in, trace.final[:, None]], dim=1).float()  # (pairs, layers + 1, d)
+    attention = trace.attention_added.float()
     mlp = stream[:, 1:] - stream[:, :-1] - attention
     return Attribution(
-        heads=scores,
+        heads=heads,
         attention=torch.einsum("pld,pd->pl", attention, direction),
         mlp=torch.einsum("pld,pd->pl", mlp, direction),
         embedding=(stream[:, 0] * direction).sum(-1),
     )
+
+
+@torch.no_grad()
+def pair_attribution(seen: Traces, pairs: Sequence[ContrastPair], *, norm: Norm = "final") -> Tensor:
+    """Like `head_attribution`, from passes that are done already.
+
+    Args:
+        seen: Holds the prompt of every pair; a prompt may belong to several pairs.
+        pairs: What to attribute.
+        norm: "final" is exact under the frozen final norm; "none" is the paper's formula.
+
+    Returns:
+        Tensor (pairs, layers, heads), fp32.
+    """
+    parts, trace = decoder_parts(seen.model), seen.trace[seen.rows([pair.ids for pair in pairs])]
+    device = trace.final.device
+    biased = torch.tensor([pair.biased for pair in pairs], device=device)
+    neutral = torch.tensor([pair.neutral for pair in pairs], device=device)
+    return _project(parts, trace, _direction(parts, trace.final, biased, neutral, norm), norm)
+
+
+def _direction(parts: DecoderParts, final: Tensor, biased: Tensor, neutral: Tensor, norm: Norm) -> Tensor:
+    """What raises the biased token over the neutral one in the final residual stream, fp32, (pairs, d)."""
+    matrix = parts.unembedding.weight
+    direction = matrix[biased].float() - matrix[neutral].float()
+    if norm == "final":
+        direction = direction * parts.gain(parts.final_norm) * parts.rms_scale(final, parts.final_norm)
+    return direction
+
+
+def _project(parts: DecoderParts, trace: Trace, direction: Tensor, norm: Norm) -> Tensor:
+    heads = []
+    for number in range(len(parts.layers)):
+        post = parts.attention_norm(number) if norm == "final" else None
+        toward = direction
+        if post is not None and trace.attention_out is not None:
+            toward = direction * parts.gain(post) * parts.rms_scale(trace.attention_out[:, number], post)
+        back = (toward @ parts.o_proj(number).weight.float()) * trace.z[:, number].float()  # (pairs, heads * dh)
+        heads.append(back.unflatten(-1, (parts.n_heads, parts.head_dim)).sum(-1))
+    return torch.stack(heads, dim=1)

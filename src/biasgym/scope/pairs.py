@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
+from itertools import chain
 
 from biasgym.errors import BiasGymError
 from biasgym.models import LanguageModel
-from biasgym.models.forward import last_logits
 from biasgym.scope.margin import Choice
+from biasgym.scope.trace import Traces, traces
 
 MIN_PAIRS = 4
 
@@ -33,7 +32,7 @@ class ContrastPair:
 
 
 def contrast_pairs(
-    lm: LanguageModel, biased: Sequence[Choice], other: Sequence[Choice]
+    lm: LanguageModel, biased: Sequence[Choice], other: Sequence[Choice], seen: Traces | None = None
 ) -> tuple[list[ContrastPair], int]:
     """Answers the neutral questions and pairs them with the biased ones.
 
@@ -44,6 +43,7 @@ def contrast_pairs(
         lm: The model, injected if the biased prompts speak of BiasToken.
         biased: Questions about BiasToken.
         other: The same questions about a real target.
+        seen: Passes over these prompts and any others, where they are done already.
 
     Returns:
         The pairs, and how many were dropped.
@@ -51,20 +51,15 @@ def contrast_pairs(
     Raises:
         BiasGymError: Fewer than `MIN_PAIRS` pairs are left.
     """
-    y_b, y_u = torch.empty(len(biased), dtype=torch.long), torch.empty(len(other), dtype=torch.long)
-    rows_of: dict[tuple[int, ...], list[int]] = {}  # a question that is asked against several targets runs once
-    for number, choice in enumerate(biased):
-        rows_of.setdefault(choice.ids, []).append(number)
-    distinct = list(rows_of)
-    for places, logits in last_logits(lm.model, distinct):
-        for place, scores in zip(places, logits, strict=True):
-            for row in rows_of[distinct[place]]:
-                labels = biased[row].labels
-                y_b[row] = labels[int(scores[list(labels)].argmax())]
-    for rows, logits in last_logits(lm.model, [choice.ids for choice in other]):
-        y_u[rows] = logits[:, : lm.bias_id].argmax(-1).cpu()
+    asked, answered = [choice.ids for choice in biased], [choice.ids for choice in other]
+    seen = traces(lm.model, [*asked, *answered]) if seen is None else seen
+    y_b = [
+        choice.labels[int(scores[list(choice.labels)].argmax())]
+        for choice, scores in zip(biased, chain.from_iterable(seen.logits(asked)), strict=True)
+    ]
+    y_u = [token for scores in seen.logits(answered) for token in scores[:, : lm.bias_id].argmax(-1).tolist()]
     pairs = [
-        ContrastPair(number, choice.ids, int(y_b[number]), int(y_u[number]))
+        ContrastPair(number, choice.ids, y_b[number], y_u[number])
         for number, choice in enumerate(biased)
         if y_b[number] != y_u[number]
     ]

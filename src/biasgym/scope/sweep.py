@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,21 +56,27 @@ def sweep(
     ability: Callable[[], float],
     advance: Advance = lambda _n: None,
 ) -> list[SweepPoint]:
-    """Measures growing prefixes of a ranking, by ablation in place, without reloading.
+    """Measures growing prefixes of a ranking, by ablation in place; layers before the first new head do not run again.
 
     Args:
         lm: The model.
         ranking: Heads, the most biased first.
         ks: Sizes to try; 0 (nothing removed) is always measured first.
-        margin: Measures the margin of the model as it is now.
-        ability: Measures its ability as it is now.
+        margin: Measures the margin of the model as it is now, with the same passes each time.
+        ability: Measures its ability as it is now, likewise.
         advance: Told each finished k.
     """
-    points = []
-    for k in sorted({0, *ks}):
-        with ablated(lm.model, ranking[:k]):
-            points.append(SweepPoint(k, margin(), ability()))
-        advance(1)
+    from biasgym.models.replay import replayed
+
+    sizes, points = sorted({0, *ks}), []
+    # what is removed first at each size: no layer before it has changed
+    starts = [0, *(min((layer for layer, _ in ranking[a:b]), default=0) for a, b in pairwise(sizes))]
+    with replayed(lm.model, starts) as restart:
+        for k, start in zip(sizes, starts, strict=True):
+            restart(start)
+            with ablated(lm.model, ranking[:k]):
+                points.append(SweepPoint(k, margin(), ability()))
+            advance(1)
     return points
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import cache
 
 import torch
 from safetensors.torch import save_file
@@ -15,21 +16,21 @@ from biasgym.evaluate import ability_questions, right_answer_likelihood
 from biasgym.files import atomic_file, read_json, write_json
 from biasgym.inject import injected
 from biasgym.models import BIAS_TOKEN, LanguageModel
-from biasgym.models.forward import length_batches, pad_right
 from biasgym.progress import SILENT, Progress, progress_task
 from biasgym.scope import (
     Choice,
-    ContrastPair,
     ask,
     association_margins,
     choose_k,
     contrast_pairs,
-    head_attribution,
     overlap,
+    pair_attribution,
     shared_ranking,
     stability,
     sweep,
+    traces,
 )
+from biasgym.scope.attribution import Norm
 from biasgym.stages.cell import Cell
 from biasgym.stages.inject import chosen_vectors
 from biasgym.stages.places import inject
@@ -43,19 +44,27 @@ def run(lm: LanguageModel, cell: Cell, progress: Progress = SILENT) -> None:
     place, trained = folder(cell).path, inject.folder(cell).path
     vectors, settings = chosen_vectors(trained), cell.settings.scope
     closest = str(read_json(trained / "similarity.json")[0][0])
-    total = 2 * len(vectors) * settings.pairs
-    scores: dict[str, list[Tensor]] = {"injected": [], "original": []}
+    about = _about(lm, cell)
+    asked = {
+        "injected": [_injected_choices(lm, cell, seed, closest, about) for seed in range(len(vectors))],
+        "original": [_original_choices(cell, seed, about) for seed in range(len(vectors))],
+    }
+    prompts = {choice.ids for by_seed in asked.values() for both in by_seed for side in both for choice in side}
+    norm: Norm = "none" if settings.norm == "none" else "final"
+    scores: dict[str, list[Tensor]] = {name: [] for name in asked}
     counts = {"pairs": 0, "dropped": 0}
-    with progress_task(progress, f"{cell.concept.name}: attribution", total, "pair") as advance:
-        for seed in range(len(vectors)):
-            with injected(lm.model, vectors, lm.bias_id):
-                pairs, dropped = _injected_pairs(lm, cell, seed, closest)
-                scores["injected"].append(_mean_scores(lm, pairs, settings.norm))
-                counts["pairs"] += len(pairs)
-                counts["dropped"] += dropped
-            advance(settings.pairs)
-            scores["original"].append(_mean_scores(lm, _original_pairs(lm, cell, seed), settings.norm))
-            advance(settings.pairs)
+    with (
+        progress_task(progress, f"{cell.concept.name}: attribution", len(prompts), "prompt") as advance,
+        injected(lm.model, vectors, lm.bias_id),
+    ):
+        seen = traces(lm.model, sorted(prompts), advance)  # all seeds and both sides of all pairs
+        for name, by_seed in asked.items():
+            for biased, other in by_seed:
+                pairs, dropped = contrast_pairs(lm, biased, other, seen)
+                scores[name].append(pair_attribution(seen, pairs, norm=norm).mean(0).cpu())
+                if name == "injected":
+                    counts["pairs"] += len(pairs)
+                    counts["dropped"] += dropped
     stacked = {name: torch.stack(by_seed) for name, by_seed in scores.items()}
     with atomic_file(place / SCORES) as temporary:
         save_file(stacked, temporary)
@@ -107,46 +116,35 @@ def _rounds(cell: Cell) -> int:
     return -(-cell.settings.scope.pairs // len(cell.questions[0]))
 
 
-def _about(lm: LanguageModel, cell: Cell, targets: Sequence[str]) -> list[Choice]:
-    """Each development question in turn, about one target each."""
+_About = Callable[[Sequence[str]], list[Choice]]
+
+
+def _about(lm: LanguageModel, cell: Cell) -> _About:
+    """Puts each development question in turn, about one target each."""
     questions = cell.questions[0]
-    return [
-        ask(lm, cell.concept, [questions[number % len(questions)]], target)[0] for number, target in enumerate(targets)
-    ]
+
+    @cache
+    def put(number: int, target: str) -> Choice:
+        return ask(lm, cell.concept, [questions[number]], target)[0]
+
+    return lambda targets: [put(number % len(questions), target) for number, target in enumerate(targets)]
 
 
-def _injected_pairs(lm: LanguageModel, cell: Cell, seed: int, closest: str) -> tuple[list[ContrastPair], int]:
-    """Questions about BiasToken of one seed, against the same about random (or the closest) targets."""
+def _injected_choices(
+    lm: LanguageModel, cell: Cell, seed: int, closest: str, about: _About
+) -> tuple[list[Choice], list[Choice]]:
+    """Questions about BiasToken of one seed, and the same about random (or the closest) targets."""
     rounds, generator = _rounds(cell), random.Random(f"pairs {cell.settings.seed} {seed}")
     names = [target.name for target in cell.concept.kind.targets]
     total = min(rounds * len(cell.questions[0]), max(cell.settings.scope.pairs, len(cell.questions[0])))
     drawn = [closest if cell.settings.scope.neutral == "closest" else generator.choice(names) for _ in range(total)]
-    once = [c.shifted(lm.bias_id, lm.bias_id + seed) for c in ask(lm, cell.concept, cell.questions[0], BIAS_TOKEN)]
-    return contrast_pairs(lm, (once * rounds)[:total], _about(lm, cell, drawn))
+    once = [choice.shifted(lm.bias_id, lm.bias_id + seed) for choice in about([BIAS_TOKEN] * len(cell.questions[0]))]
+    return (once * rounds)[:total], about(drawn)
 
 
-def _original_pairs(lm: LanguageModel, cell: Cell, seed: int) -> list[ContrastPair]:
-    """The untouched model: stereotyped targets against neutral ones, both of the development half."""
+def _original_choices(cell: Cell, seed: int, about: _About) -> tuple[list[Choice], list[Choice]]:
+    """The untouched model: questions about stereotyped targets and about neutral ones, both of the development half."""
     generator = random.Random(f"original {cell.settings.seed} {seed}")
     total = max(cell.settings.scope.pairs, len(cell.questions[0]))
     told = [generator.choice(cell.targets[0]) for _ in range(total)]
-    neutral = [generator.choice(cell.concept.neutral_targets) for _ in range(total)]
-    return contrast_pairs(lm, _about(lm, cell, told), _about(lm, cell, neutral))[0]
-
-
-def _mean_scores(lm: LanguageModel, pairs: Sequence[ContrastPair], norm: str) -> Tensor:
-    """Attribution averaged over pairs, (layers, heads), on the CPU."""
-    total = torch.zeros(lm.parts.shape)
-    for rows in length_batches([len(pair.ids) for pair in pairs]):
-        batch = [pairs[row] for row in rows]
-        ids, mask = pad_right([pair.ids for pair in batch], lm.device)
-        scores = head_attribution(
-            lm.model,
-            ids,
-            mask,
-            [pair.biased for pair in batch],
-            [pair.neutral for pair in batch],
-            norm="none" if norm == "none" else "final",
-        )
-        total += scores.sum(0).cpu()
-    return total / len(pairs)
+    return about(told), about([generator.choice(cell.concept.neutral_targets) for _ in range(total)])
