@@ -81,7 +81,7 @@ class Flight:
         positions = torch.arange(ids.shape[1], device=ids.device)[None] + (self._shared if self._kept else 0)
         hidden: Tensor = self.lm.model.model(
             input_ids=ids,
-            attention_mask=self._slots.begin(*ids.shape, self._kept),
+            attention_mask=self._slots.begin(len(ids), ids.shape[1], self._kept),
             position_ids=positions,
             past_key_values=self._slots,
             use_cache=True,

@@ -1,7 +1,8 @@
 """Matrices in the order in which a CPU's bf16 products read them.
 
 A product of a bf16 matrix first brings the matrix into blocks, at every call; for the few rows of a decoding step that costs
-as much as the product. Inside `blocked` it is done once. The numbers are the same, bit for bit.
+as much as the product. Inside `blocked` it is done once. The numbers are the same, bit for bit, and those of a row do not
+depend on how many rows there are.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ def _bring_into_blocks(layer: nn.Linear) -> None:
     weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight)
 
     def forward(rows: Tensor) -> Tensor:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, layer.bias, "none", [], "")
-        return product
+        alone = rows.numel() == rows.shape[-1]
+        # the product of one row alone sums in another order: it gets company, so that its numbers are those in a batch
+        company = torch.cat([rows, rows]) if alone else rows
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(company, weight, layer.bias, "none", [], "")
+        return product[:1] if alone else product
 
     layer.forward = forward  # type: ignore[assignment, method-assign]
