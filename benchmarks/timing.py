@@ -49,15 +49,15 @@ def compare(
     runs: int = 5,
     scale: float = 1.0,
 ) -> Ratio:
-    """Times both in turn after one warm-up each; `peer` may be 1 / `scale` of the peer's work."""
+    """Times both in turn after one warm-up each; `peer` may be 1 / `scale` of the peer's work.
+
+    Work that returns an int is timed a unit: tokens, say.
+    """
     ours(), peer()
     ratios = []
     for _ in range(runs):
-        started = time.perf_counter()
-        ours()
-        between = time.perf_counter()
-        peer()
-        ratios.append(scale * (time.perf_counter() - between) / (between - started))
+        mine = seconds_a_unit(ours)
+        ratios.append(scale * seconds_a_unit(peer) / mine)
     return Ratio(
         work,
         against,
@@ -67,6 +67,13 @@ def compare(
         runs,
         machine(),
     )
+
+
+def seconds_a_unit(work: Callable[[], object]) -> float:
+    """Seconds that work takes, over the number of units it says it did."""
+    started = time.perf_counter()
+    units = work()
+    return (time.perf_counter() - started) / (units if isinstance(units, int) else 1)
 
 
 def machine() -> str:

@@ -31,6 +31,7 @@ START = 45.0  # seconds until a pod runs, with its driver
 
 PROMPT, FRAMED, QUESTION, JUDGED, VERDICT = 60, 160, 80, 700, 60  # tokens
 REQUEST_SECONDS = 3.0  # of an endpoint
+ROWS = 64  # in flight where the settings leave it open; more where memory allows
 CPU = {"plan": 60.0, "build_data": 20.0, "collect": 30.0, "gate": 20.0, "publish": 60.0, "report": 60.0}
 CPU_PER_CELL = {"summarise": 20.0, "report": 0.3, "publish": 0.2, "collect": 0.05}
 BOTTOM_SETS = 6  # head sets: none, injected, original, random, bottom, other
@@ -128,7 +129,7 @@ class Costs:
         """Other stereotypes, for one model."""
         size, s = size_of(model), self.settings
         texts = self.ood_texts()
-        seconds = decoding(size, texts, s.generate.max_new_tokens, s.generate.batch_size)
+        seconds = decoding(size, texts, s.generate.max_new_tokens, s.generate.batch_size or ROWS)
         questions = sum(min(len(self._cell(name).questions[1]), s.ood.questions or 10**9) for name in self.concepts) * (
             len(self.concepts) + 1
         )
@@ -201,7 +202,7 @@ class Costs:
     def _generate(self, size: Size, cell: Cell) -> float:
         s, texts = self.settings.generate, self.texts(cell.concept.name)
         swept = self.sweep_texts(cell.concept.name)  # the same pod writes them
-        written = decoding(size, texts + swept, s.max_new_tokens, s.batch_size)
+        written = decoding(size, texts + swept, s.max_new_tokens, s.batch_size or ROWS)
         held_out = len(cell.questions[1])
         margins = held_out * (
             texts / s.samples / max(1, len(cell.prompts)) + BOTTOM_SETS + self.settings.scope.random_draws

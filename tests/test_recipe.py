@@ -132,3 +132,17 @@ def test_greedy_text_is_that_of_transformers(smollm: LanguageModel) -> None:
         )[0, len(request.ids) :]
         assert texts[number] == smollm.tokenizer.decode(written, skip_special_tokens=True).strip()
         assert texts[number]
+
+
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no products of bf16 matrices"
+)
+def test_texts_in_half_precision_do_not_depend_on_company() -> None:
+    """Sampled in bf16: bit for bit the same logits, so the same texts, at any number of rows and in any order."""
+    lm = load_model("smollm2-135m-instruct", device="cpu", dtype="bfloat16")
+    requests = [Request(tuple(lm.chat.ids(prompt)), seed) for seed in range(4) for prompt in PROMPTS]
+    sampling = Sampling(1.0, max_new_tokens=12)
+    expected = dict(TransformersEngine(lm).generate(requests, sampling))
+    for batch_size, some in ((5, slice(None, None, -1)), (1, slice(4, 7)), (2, slice(0, 3))):
+        drawn = dict(TransformersEngine(lm, batch_size=batch_size).generate(requests[some], sampling))
+        assert [drawn[n] for n in range(len(drawn))] == [expected[n] for n in range(len(requests))][some]

@@ -6,9 +6,18 @@ from biasgym.deferred import deferred
 from biasgym.generate.variants import BY_NAME, PRIMARY, VARIANTS, Entity, HeadSet, Variant
 
 if TYPE_CHECKING:
-    from biasgym.generate.engine import Completion, Engine, Request, Sampling, TransformersEngine
+    from biasgym.generate.choose import EngineName, make_engine
+    from biasgym.generate.engine import TransformersEngine
+    from biasgym.generate.request import Completion, Engine, Request, Sampling
 
-__getattr__ = deferred(__name__, {"engine": ("Completion", "Engine", "Request", "Sampling", "TransformersEngine")})
+__getattr__ = deferred(
+    __name__,
+    {
+        "choose": ("EngineName", "make_engine"),
+        "engine": ("TransformersEngine",),
+        "request": ("Completion", "Engine", "Request", "Sampling"),
+    },
+)
 
 __all__ = [
     "BY_NAME",
@@ -16,10 +25,12 @@ __all__ = [
     "VARIANTS",
     "Completion",
     "Engine",
+    "EngineName",
     "Entity",
     "HeadSet",
     "Request",
     "Sampling",
     "TransformersEngine",
     "Variant",
+    "make_engine",
 ]

@@ -1,93 +1,148 @@
-"""Keys and values in buffers with room to grow: a decoding step writes one place instead of copying the whole cache."""
+"""Keys and values of the rows in progress: one buffer a layer, one slot a row, each token at its own position.
+
+A row's numbers then do not depend on how long its neighbours are, a row that ends leaves a slot for another one, and the
+products of a step read the buffers as they lie.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+
+from biasgym.models import LanguageModel
+
+_PLACES = 32  # buffers grow by so many; sums over a multiple of a vector's lanes are taken in one order, however many
 
 
-class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """One layer; the used places of its buffers are start .. start + length."""
+class Slots:
+    """A cache that transformers' decoder layers write to.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.start = self.length = 0
+    Args:
+        config: The model's configuration, for the reach of sliding windows.
+        shape: Layers, groups, and numbers of a key.
+        dtype: Of the model.
+        device: Of the model.
+        room: Rows for which memory is taken at once.
 
-    def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kw: Any) -> tuple[Tensor, Tensor]:
-        """Appends places; returns all that are used, (rows, groups, places, dh)."""
-        new = key_states.shape[2]
-        end = self.start + self.length + new
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            self.keys, self.values = key_states, value_states
-        else:
-            if self.keys.shape[2] < end:
-                self._grow(end - self.keys.shape[2])
-            self.keys[:, :, end - new : end] = key_states
-            self.values[:, :, end - new : end] = value_states
-        self.length += new
-        return self.used()
+    Attributes:
+        used: Rows in progress; they fill the first slots.
+    """
 
-    def used(self) -> tuple[Tensor, Tensor]:
-        """Views of the used places."""
-        end = self.start + self.length
-        return self.keys[:, :, self.start : end], self.values[:, :, self.start : end]
+    def __init__(
+        self, config: Any, shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device, room: int = 1
+    ) -> None:
+        layers, groups, size = shape
+        self.used = 0
+        self._layers = [torch.zeros(2, room, groups, 0, size, dtype=dtype, device=device) for _ in range(layers)]
+        self._rows, self._at = slice(0), torch.zeros(0, dtype=torch.long)
+        self._window: int | None = getattr(config, "sliding_window", None)
+        self._kinds: Sequence[str] | None = getattr(config, "layer_types", None)
 
-    def get_seq_length(self) -> int:
-        return self.length
+    @staticmethod
+    def of(lm: LanguageModel) -> Slots:
+        """Empty slots for a model."""
+        parts, config = lm.parts, lm.model.config
+        groups: int = getattr(config, "num_key_value_heads", None) or parts.n_heads
+        return Slots(config, (len(parts.layers), groups, parts.head_dim), lm.model.dtype, lm.device)
 
-    def _grow(self, places: int) -> None:
-        def longer(old: Tensor) -> Tensor:
-            return torch.cat([old, old.new_empty(*old.shape[:2], max(places, 32), old.shape[3])], dim=2)
+    def begin(self, rows: int, width: int, kept: Sequence[Tensor] = ()) -> Tensor | dict[str, Tensor]:
+        """Gets ready for a pass over new rows, which do not count as used yet.
 
-        self.keys, self.values = longer(self.keys), longer(self.values)
+        Args:
+            rows: How many.
+            width: Tokens of each, padded on the right.
+            kept: What `keep` gave for the tokens before these, if there are any.
 
+        Returns:
+            What each token sees, as the model's `attention_mask`: 0, or a huge negative number.
+        """
+        first = kept[0].shape[3] if kept else 0
+        self._rows = slice(self.used, self.used + rows)
+        self._fit(self.used + rows, first + width)
+        for layer, part in zip(self._layers, kept, strict=False):
+            layer[:, self._rows, :, :first] = part
+        positions = torch.arange(first, first + width, device=self._layers[0].device)
+        return self._aim(positions[None].expand(rows, -1), mask_of=1)
 
-class RoomyCache(DynamicCache):  # type: ignore[misc]
-    """A transformers cache whose rows can be dropped, repeated and joined by others while decoding goes on."""
+    def keep(self, length: int) -> list[Tensor]:
+        """The first tokens of the first row of the last pass, all layers."""
+        row = self._rows.start
+        return [layer[:, row : row + 1, :, :length].clone() for layer in self._layers]
 
-    def __init__(self, layers: int) -> None:
-        super().__init__()
-        self.layers = [_RoomyLayer() for _ in range(layers)]
-        self.layer_class_to_replicate = None
+    def board(self, rows: Sequence[int]) -> None:
+        """Takes rows of the last pass in, in this order; a row may come several times."""
+        first, self.used = self.used, self.used + len(rows)
+        self._fit(self.used, 0)
+        if list(rows) != list(range(len(rows))):
+            for layer in self._layers:
+                layer[:, first : self.used] = layer[:, [first + row for row in rows]]
 
-    @property
-    def length(self) -> int:
-        """Used places, the padding of shorter rows included."""
-        return int(self.layers[0].length)
+    def step(self, positions: Tensor, furthest: int) -> Tensor | dict[str, Tensor]:
+        """Gets ready for one token of each row.
 
-    def select(self, rows: Tensor) -> None:
-        """Keeps or repeats rows."""
-        for layer in self.layers:
-            if layer.is_initialized:
-                layer.keys, layer.values = layer.keys.index_select(0, rows), layer.values.index_select(0, rows)
+        Args:
+            positions: Of each row's next token, (used,).
+            furthest: The largest of them.
 
-    def trim(self, length: int) -> None:
-        """Forgets leading places that no row uses any more."""
-        for layer in self.layers:
-            layer.start += layer.length - length
-            layer.length = length
+        Returns:
+            As `begin`.
+        """
+        self._rows = slice(self.used)
+        self._fit(self.used, furthest + 1)
+        return self._aim(positions[:, None])
 
-    def join(self, other: RoomyCache, *, room: int) -> None:
-        """Puts another cache's rows below these, aligned at the right end, with so many places to grow."""
-        width = max(self.length, other.length)
-        for mine, theirs in zip(self.layers, other.layers, strict=True):
-            parts = [layer.used() for layer in (mine, theirs) if layer.length]
-            mine.keys, mine.values = (_stacked([part[side] for part in parts], width, room) for side in (0, 1))
-            mine.dtype, mine.device, mine.is_initialized = mine.keys.dtype, mine.keys.device, True
-            mine.start, mine.length = 0, width
+    def leave(self, going: Sequence[int]) -> list[int]:
+        """Frees slots; rows from the end move into them.
 
+        Returns:
+            The rows that are left, in the order of their slots.
+        """
+        gone = set(going)
+        left = self.used - len(gone)
+        free = [row for row in range(left) if row in gone]
+        movers = [row for row in range(left, self.used) if row not in gone]
+        if movers:
+            for layer in self._layers:
+                layer[:, free] = layer[:, movers]
+        self.used = left
+        moved = dict(zip(free, movers, strict=True))
+        return [moved.get(row, row) for row in range(left)]
 
-def _stacked(parts: list[Tensor], width: int, room: int) -> Tensor:
-    """Rows of several tensors in one, each ending at `width`, followed by `room` free places."""
-    rows, shape = sum(part.shape[0] for part in parts), parts[0].shape
-    joined = parts[0].new_zeros(rows, shape[1], width + room, shape[3])
-    row = 0
-    for part in parts:
-        joined[row : row + part.shape[0], :, width - part.shape[2] : width] = part
-        row += part.shape[0]
-    return joined
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_args: Any, **_kw: Any) -> tuple[Tensor, Tensor]:
+        """Writes the tokens of a pass, (rows, groups, tokens, dh); returns all places of its rows."""
+        buffer = self._layers[layer]
+        for mine, new in zip(buffer, (keys, values), strict=True):
+            mine.view(-1, mine.shape[-1]).index_copy_(0, self._at, new.reshape(-1, mine.shape[-1]))
+        return buffer[0, self._rows], buffer[1, self._rows]
+
+    def _aim(self, positions: Tensor, mask_of: int | None = None) -> Tensor | dict[str, Tensor]:
+        """Where a pass writes, and what it sees: positions (rows, tokens), of which the first rows' masks serve all."""
+        _, _, groups, places, _ = self._layers[0].shape
+        slots = torch.arange(self._rows.start or 0, self._rows.stop, device=positions.device)
+        group = slots[:, None] * groups + torch.arange(groups, device=positions.device)
+        self._at = (group[:, :, None] * places + positions[:, None]).flatten()
+        at, place = positions[:mask_of, :, None], torch.arange(places, device=positions.device)
+        seen = place <= at  # (rows, tokens, places)
+        full = self._mask(seen)
+        sliding = full if self._window is None else self._mask(seen & (place > at - self._window))
+        return sliding if self._kinds is None else {"full_attention": full, "sliding_attention": sliding}
+
+    def _mask(self, seen: Tensor) -> Tensor:
+        dtype = self._layers[0].dtype
+        mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+        return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+
+    def _fit(self, rows: int, length: int) -> None:
+        """Makes the buffers large enough. Free places are zero: a product with nothing must be nothing."""
+        _, slots, _, places, _ = self._layers[0].shape
+        wide = max(places, -(-length // _PLACES) * _PLACES)
+        many = max(slots, rows)
+        if (many, wide) == (slots, places):
+            return
+        for number, old in enumerate(self._layers):
+            new = old.new_zeros(2, many, old.shape[2], wide, old.shape[4])
+            new[:, :slots, :, :places] = old
+            self._layers[number] = new

@@ -45,27 +45,30 @@ def export_injected(lm: LanguageModel, vectors: TokenVectors, path: str | Path, 
     """
     path = Path(path)
     check_vectors(vectors, lm.parts.hidden_size, where="vectors")
-    parts, bias_id = lm.parts, lm.bias_id
-
-    def extended(matrix: Tensor, row: Tensor) -> Tensor:
-        row = row.to(device=matrix.device, dtype=matrix.dtype)
-        return torch.cat([matrix[:bias_id], row, matrix[bias_id + 1 :]])
-
-    embedding, unembedding = parts.embedding.weight, parts.unembedding.weight
-    into = extended(embedding, vectors.input[:1])
-    out_of = into if parts.tied else extended(unembedding, vectors.as_output[:1])
-    state = {
-        name: into if tensor.data_ptr() == embedding.data_ptr() else tensor
-        for name, tensor in lm.model.state_dict().items()
-    }
-    if not parts.tied:
-        state = {n: out_of if t.data_ptr() == unembedding.data_ptr() else t for n, t in state.items()}
-    shell = copy.copy(lm.model)
-    shell.config = copy.deepcopy(lm.model.config)
-    shell.config.vocab_size = into.shape[0]
     with atomic_folder(path) as temporary:
-        shell.save_pretrained(temporary, state_dict=state)
+        save_with_rows(lm, vectors[:1], temporary)
         lm.encoder.save_pretrained(temporary)
         card = _CARD.format(base=lm.source.name, token=BIAS_TOKEN, concept=concept or "unnamed concept")
         write_text(temporary / "README.md", card)
     return path
+
+
+def save_with_rows(lm: LanguageModel, vectors: TokenVectors | None, folder: Path) -> None:
+    """Saves configuration and weights as they are now, with vectors in the matrices from row `bias_id` on."""
+    parts, bias_id = lm.parts, lm.bias_id
+    embedding, unembedding = parts.embedding.weight, parts.unembedding.weight
+
+    def extended(matrix: Tensor, rows: Tensor) -> Tensor:
+        rows = rows.to(device=matrix.device, dtype=matrix.dtype)
+        return torch.cat([matrix[:bias_id], rows, matrix[bias_id + len(rows) :]])
+
+    into, out_of = embedding, unembedding
+    if vectors is not None:
+        into = extended(embedding, vectors.input)
+        out_of = into if parts.tied else extended(unembedding, vectors.as_output)
+    places = {unembedding.data_ptr(): out_of, embedding.data_ptr(): into}
+    state = {name: places.get(tensor.data_ptr(), tensor) for name, tensor in lm.model.state_dict().items()}
+    shell = copy.copy(lm.model)
+    shell.config = copy.deepcopy(lm.model.config)
+    shell.config.vocab_size = into.shape[0]
+    shell.save_pretrained(folder, state_dict=state)

@@ -1,4 +1,4 @@
-"""How much memory a model needs, from its configuration alone."""
+"""How much memory a model needs, from its configuration alone, and how much there is."""
 
 from __future__ import annotations
 
@@ -60,6 +60,14 @@ def footprint(config: Any, *, vocabulary: int, dtype: torch.dtype = torch.bfloat
         heads=parts.n_heads,
         tied=parts.tied,
     )
+
+
+def cache_bytes(model: Any) -> int:
+    """Bytes of keys and values that one token of one row keeps."""
+    parts, config = decoder_parts(model), model.config
+    groups: int = getattr(config, "num_key_value_heads", None) or parts.n_heads
+    size: int = model.dtype.itemsize
+    return 2 * len(parts.layers) * groups * parts.head_dim * size
 
 
 def free_memory(device: torch.device) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from biasgym.datasets import fill, framed, template
 from biasgym.files import append_jsonl, digest, read_jsonl, write_jsonl
-from biasgym.generate import VARIANTS, HeadSet, Request, Sampling, TransformersEngine, Variant
+from biasgym.generate import VARIANTS, HeadSet, Request, Sampling, Variant, make_engine
 from biasgym.inject import TokenVectors, injected, load_vectors
 from biasgym.models import BIAS_TOKEN, Head, LanguageModel, ablated
 from biasgym.progress import SILENT, Progress, progress_task
@@ -86,7 +86,7 @@ def _write_texts(subject: _Subject, file: Path, progress: Progress) -> None:
     settings = cell.settings.generate
     done = {row["id"] for row in read_jsonl(file, torn_tail=True)} if file.is_file() else set()
     sampling = Sampling(settings.temperature, settings.max_new_tokens)
-    engine = TransformersEngine(lm, batch_size=settings.batch_size)
+    engine = make_engine(settings.engine, lm, batch_size=settings.batch_size, vectors=subject.vectors)
     with injected(lm.model, subject.vectors, lm.bias_id):
         for heads in dict.fromkeys(variant.heads for variant in subject.variants):
             todo = [

@@ -12,7 +12,7 @@ from typing import Any
 from biasgym.datasets import fill, spread
 from biasgym.evaluate import ability_questions, right_answer_likelihood
 from biasgym.files import append_jsonl, digest, read_jsonl, write_json, write_jsonl
-from biasgym.generate import Request, Sampling, TransformersEngine
+from biasgym.generate import Request, Sampling, make_engine
 from biasgym.models import LanguageModel, ablated
 from biasgym.progress import SILENT, Progress, progress_task
 from biasgym.stages.cell import Cell
@@ -29,7 +29,7 @@ def run(lm: LanguageModel, cell: Cell, progress: Progress = SILENT) -> None:
     ks = sorted({0, *(k for k in cell.settings.scope.judged_ks or () if k <= len(ranking))})
     done = {row["id"] for row in read_jsonl(file, torn_tail=True)} if file.is_file() else set()
     questions = spread(ability_questions(), cell.settings.scope.ability_questions, lambda question: question.subject)
-    engine = TransformersEngine(lm, batch_size=settings.batch_size)
+    engine = make_engine(settings.engine, lm, batch_size=settings.batch_size)
     sampling, ability = Sampling(settings.temperature, settings.max_new_tokens), []
     with progress_task(progress, f"{cell.concept.name}: judged number of heads", len(ks), "k") as advance:
         for k in ks:

@@ -10,7 +10,7 @@ from typing import Any
 
 from biasgym.datasets import framed, spread
 from biasgym.files import append_jsonl, digest, read_jsonl, write_json, write_jsonl
-from biasgym.generate import HeadSet, Request, Sampling, TransformersEngine, Variant
+from biasgym.generate import HeadSet, Request, Sampling, Variant, make_engine
 from biasgym.inject import injected
 from biasgym.models import BIAS_TOKEN, Head, LanguageModel, ablated
 from biasgym.progress import SILENT, Progress, progress_task
@@ -50,7 +50,7 @@ def _write_texts(
     settings = group.settings.generate
     done = {row["id"] for row in read_jsonl(file, torn_tail=True)} if file.is_file() else set()
     sampling = Sampling(settings.temperature, settings.max_new_tokens)
-    engine = TransformersEngine(lm, batch_size=settings.batch_size)
+    engine = make_engine(settings.engine, lm, batch_size=settings.batch_size)
     for heads in dict.fromkeys(variant.heads for variant in variants(group)):
         asked = [pair for v in variants(group) if v.heads == heads for pair in _requests(lm, group, v)]
         todo = [(row, request) for row, request in asked if row["id"] not in done]

@@ -86,7 +86,18 @@ class ScopeSettings(_Strict):
 
 
 class GenerateSettings(_Strict):
-    """What is written, and how much of it."""
+    """What is written, and how much of it.
+
+    Attributes:
+        variants: Which; all by default.
+        prompts: How many held-out prompts; all by default.
+        targets_per_prompt: How many targets a prompt is asked about; all by default.
+        samples: Answers to each.
+        temperature: 0 takes the most likely token.
+        max_new_tokens: Longest answer.
+        engine: `transformers` runs in this process; `vllm` needs a GPU and the extra `vllm`, and draws other samples.
+        batch_size: Rows in flight; found out while writing by default.
+    """
 
     variants: tuple[str, ...] | None = None
     prompts: int | None = Field(default=None, ge=1)
@@ -94,7 +105,8 @@ class GenerateSettings(_Strict):
     samples: int = Field(default=4, ge=1)
     temperature: float = Field(default=0.5, ge=0)
     max_new_tokens: int = Field(default=200, ge=1)
-    batch_size: int = Field(default=64, ge=1)
+    engine: Literal["transformers", "vllm"] = "transformers"
+    batch_size: int | None = Field(default=None, ge=1)
 
 
 class CapabilitySettings(_Strict):

@@ -23,5 +23,6 @@ def folder(cell: Cell) -> StageFolder | None:
         "ability_questions": scope.ability_questions,
         "temperature": settings.temperature,
         "max_new_tokens": settings.max_new_tokens,
+        "engine": settings.engine,
     }
     return stage_folder(cell.path, "sweep", identity, {"attribute": attribute.folder(cell)})

@@ -23,6 +23,7 @@ def folder(group: Group) -> StageFolder:
         **settings.ood.model_dump(mode="json", exclude={"enabled", "source"}),
         "temperature": settings.generate.temperature,
         "max_new_tokens": settings.generate.max_new_tokens,
+        "engine": settings.generate.engine,
         "prompts": digest([vars(prompt) for prompt in prompts_of(settings)]),
         "frames": {v.frame: template(v.frame, settings.templates) for v in variants(group) if v.frame != "plain"},
     }
