@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import re
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,11 +14,11 @@ from biasgym.endpoint import access
 from biasgym.endpoint.calls import Server
 from biasgym.endpoint.window import Congested, Window
 from biasgym.errors import BiasGymError
-from biasgym.files import read_jsonl
 from biasgym.judge import Journal, JudgeItem, Judgement
 from biasgym.judge.endpoint import EndpointJudge
 from faulty_server import PAID, UNPAID, FaultyServer, strength_of
 from judge_server import KEY, llama_server
+from killed_judge import killed_half_way
 
 LATE = load_concept("always_late")
 CHILD = Path(__file__).parent / "endpoint_child.py"
@@ -103,7 +97,7 @@ def test_no_more_at_once_than_allowed_and_fewer_when_busy() -> None:
         assert server.most_at_once <= 3
 
 
-def test_the_window_halves_and_grows() -> None:
+def test_the_window_doubles_halves_and_grows() -> None:
     async def crowd(window: Window, size: int) -> None:
         """Requests that are under way together, and all meet the same congestion."""
         inside = asyncio.Barrier(size)
@@ -122,21 +116,23 @@ def test_the_window_halves_and_grows() -> None:
                 pass
 
     async def sizes() -> list[float]:
-        window = Window(8, 10)
-        found = []
-        await crowd(window, 6)
+        window = Window(8, 40)
+        await quiet(window, 8)
+        found = [window.size]
+        for size in (16, 1):
+            await crowd(window, size)
+            found.append(window.size)
+        await quiet(window, 8)
         found.append(window.size)
-        await quiet(window, 4)
-        found.append(window.size)
-        for _ in range(9):
+        for _ in range(20):
             await crowd(window, 1)
         found.append(window.size)
-        await quiet(window, 200)
+        await quiet(window, 1000)
         return [*found, window.size]
 
-    cut, grown, least, most = asyncio.run(sizes())
-    assert (cut, least, most) == (4, 1, 10)
-    assert 4.8 < grown < 5.1
+    doubled, halved, nibbled, grown, least, most = asyncio.run(sizes())
+    assert (doubled, halved, nibbled, least, most) == (16, 8, 7.5, 1, 40)
+    assert 8.4 < grown < 8.6
 
 
 @pytest.mark.parametrize(
@@ -184,38 +180,12 @@ def test_the_key_is_for_its_server_only(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_killed_half_way_nothing_is_lost_or_paid_twice(tmp_path: Path) -> None:
-    """Every text is judged once or missing with a reason; none becomes a 0; what was kept is not asked again."""
-    count = 240
-    journal = tmp_path / "answers.jsonl"
-    with FaultyServer(rate=0.2, hopeless=frozenset({17})) as server:
-        command = [sys.executable, str(CHILD), server.url, str(tmp_path), str(count)]
-        first = subprocess.Popen(command)
-        while len(server.answered) < count // 2:
-            assert first.poll() is None
-            time.sleep(0.02)
-        os.kill(first.pid, signal.SIGKILL)
-        first.wait()
-        time.sleep(0.2)  # until the server has noticed
-        kept = [json.loads(line) for line in journal.read_bytes().rpartition(b"\n")[0].splitlines()]
-        assert len(kept) >= count // 4
-        asked, answered = server.asked.copy(), server.answered.copy()
-        assert subprocess.run(command, check=False).returncode == 0
-    found = read_jsonl(tmp_path / "judged.jsonl")
-    assert len(found) == count
-    for number, row in enumerate(found):
-        if row["strength"] is None:
-            assert row["reason"]
-        else:
-            assert row["strength"] == strength_of(number)
-    assert found[17]["reason"] == "the server failed (HTTP 500)"
-    assert sum(row["strength"] is None for row in found) < 0.15 * count
-    finished = {int(found[1]) for row in kept if (found := re.search(r"text (\d+)", row["text"]))}
-    assert len(finished) > count // 5
-    assert all(server.asked[number] == asked[number] for number in finished)
-    in_flight = sum(answered.values()) - len(kept)  # answers that the killed process had not written down
-    assert in_flight <= 48
-    assert sum(paid - 1 for paid in server.answered.values()) == in_flight
-    assert len(read_jsonl(journal)) == count - 1
+    """Every text is judged once or missing with a reason; none becomes a 0; what was kept is not asked again.
+
+    tests/large has the same with 10,000 texts and the program itself.
+    """
+    command = [sys.executable, str(CHILD), "{url}", str(tmp_path), "240"]
+    killed_half_way(command, tmp_path / "judged.jsonl", tmp_path / "answers.jsonl", 240, in_flight=48)
 
 
 @pytest.mark.llama_server

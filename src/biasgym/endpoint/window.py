@@ -12,7 +12,10 @@ class Congested(Exception):
 
 
 class Window:
-    """Grows by one for each full window of answers, halves when the server is congested.
+    """Doubles with each round of answers until the server is congested for the first time; grows by one a round then.
+
+    Each request that meets congestion takes half a place: a round of nothing else halves the window, and at the edge of
+    what a server takes one refusal costs next to nothing.
 
     Args:
         start: Requests in flight at first.
@@ -21,7 +24,7 @@ class Window:
 
     def __init__(self, start: int, most: int) -> None:
         self.size, self.most = float(min(start, most)), most
-        self._taken, self._cuts = 0, 0
+        self._taken, self._edge_known = 0, False
         self._room = asyncio.Condition()
 
     @asynccontextmanager
@@ -30,15 +33,12 @@ class Window:
         async with self._room:
             await self._room.wait_for(lambda: self._taken < int(self.size))
             self._taken += 1
-        cuts = self._cuts
         try:
             yield
-            self.size = min(self.size + 1 / self.size, self.most)
+            self.size = min(self.size + (1 / self.size if self._edge_known else 1), self.most)
         except Congested:
-            # requests that were under way together tell of the same congestion
-            if cuts == self._cuts:
-                self._cuts += 1
-                self.size = max(self.size / 2, 1.0)
+            self._edge_known = True
+            self.size = max(self.size - 0.5, 1.0)
             raise
         finally:
             self._taken -= 1
