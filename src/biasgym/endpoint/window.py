@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+_ROUNDS = 8  # of answers: so long does the window feel its way after congestion
 
 
 class Congested(Exception):
@@ -12,10 +15,11 @@ class Congested(Exception):
 
 
 class Window:
-    """Doubles with each round of answers until the server is congested for the first time; grows by one a round then.
+    """Doubles with each round of answers until the server is congested for the first time. After congestion it grows by
+    one place in eight rounds, then by an eighth of its size a round.
 
     Each request that meets congestion takes half a place: a round of nothing else halves the window, and at the edge of
-    what a server takes one refusal costs next to nothing.
+    what a server takes one refusal costs next to nothing and comes once in four rounds.
 
     Args:
         start: Requests in flight at first.
@@ -24,7 +28,7 @@ class Window:
 
     def __init__(self, start: int, most: int) -> None:
         self.size, self.most = float(min(start, most)), most
-        self._taken, self._edge_known = 0, False
+        self._taken, self._calm = 0, math.inf  # answers since the last congestion
         self._room = asyncio.Condition()
 
     @asynccontextmanager
@@ -35,9 +39,11 @@ class Window:
             self._taken += 1
         try:
             yield
-            self.size = min(self.size + (1 / self.size if self._edge_known else 1), self.most)
+            self._calm += 1
+            some_rounds = _ROUNDS * self.size
+            self.size = min(self.size + (1 if self._calm > some_rounds else 1 / some_rounds), self.most)
         except Congested:
-            self._edge_known = True
+            self._calm = 0
             self.size = max(self.size - 0.5, 1.0)
             raise
         finally:
