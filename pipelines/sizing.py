@@ -22,29 +22,31 @@ from pipelines.paper_models import paper_models
 
 PAGE = Path(__file__).parents[1] / "docs" / "sizing.md"
 CARDS = (A100_80, A100_40)
+_BUDGET = Training().token_budget
 FREE = 0.9  # of a GPU's memory; the rest is CUDA's and the allocator's
 LOGITS = 4 * 4  # bytes: four tables of logits in fp32 are alive at once where the loss is taken
 WIDTH = 128  # tokens of a training row
 
 INTRO = f"""\
-# Which GPU, how long, how many rows at once?
+# Which GPU, how long, how much at once?
 
-**Computed, not measured: no GPU was at hand.** The numbers follow from the models' configurations and the settings `paper`, for one
-cell (a model and the concept `always_late`; the last stage is one for all concepts of a model). `biasgym pipeline estimate` adds up
-whole runs; [scaling](scaling.md) says what it assumes.
+**Computed, not measured: no GPU was at hand.** The numbers follow from the models' configurations and the settings
+`paper`, for one cell: a model and the concept `always_late` (`generate_ood` is one for all concepts of a model).
+`biasgym pipeline estimate` adds up whole runs; [scaling](scaling.md) says what it assumes.
 
-- Operations are those of matrix products: two a number of the layers' matrices and token, four a pair of tokens and attention
-  channel, two a number of the output matrix where logits are wanted. A test counts the products of real passes and finds the same.
-  Passing backwards costs as much as forwards, since no weight has a gradient.
-- Seconds take an A100 at 40 % of 312 TFLOP/s where whole texts pass through, and each step of decoding at 60 % of the bandwidth, or
-  0.8 ms a layer where starting kernels takes longer, which it does here: so a larger batch is nearly free, and both cards are equally
-  fast. vLLM starts kernels faster.
-- Memory is the weights in bf16, and beside them: in training what a pass of {Training().token_budget:,} tokens keeps for the way back, and the
-  logits of {CHUNK} positions; in writing the keys and values of all rows. "At once" is how many tokens a training pass, or how many
-  texts that are written, as set and as would fit with {1 - FREE:.0%} of the card left free.
-- Bytes are weights and keys and values that are read: the weights at every step of decoding, and for every {Training().token_budget:,} tokens
-  of whole texts.
-- Tokens of prompts and texts are round numbers ({FRAMED} a framed prompt, {QUESTION} a question), and texts are taken at full length.
+- Operations are those of products of matrices: two a token and number of the layers' matrices, and two a position whose
+  logits are wanted and number of the output matrix. A test finds as many in real passes. The way back costs as much as
+  the way there, since no weight has a gradient.
+- Bytes are weights, keys and values that are read: the weights at every step of decoding, and once for every
+  {_BUDGET:,} tokens of whole texts.
+- Memory is the weights in bf16, and beside them, where texts are written, the keys and values of all that are written
+  at once; where a token is trained, what a pass of {_BUDGET:,} tokens keeps for the way back, and the logits of {CHUNK}
+  positions. "At once" is how many tokens a training pass has, or how many texts are written together: as set, and as
+  would fit with {1 - FREE:.0%} of the card left free.
+- Minutes take an A100 at 40 % of 312 TFLOP/s for whole texts, and for a step of decoding 60 % of its bandwidth, or
+  0.8 ms a layer where starting kernels takes longer. It does here: so both cards are equally fast, and more texts at
+  once are nearly free. A pod's start and loading the weights are not in them.
+- Prompts and texts have round numbers of tokens ({FRAMED} a framed prompt, {QUESTION} a question), and texts their full length.
 """
 
 
@@ -80,7 +82,7 @@ class Subject:
         """How many tokens of a training pass, or rows, fit."""
         left = FREE * card.memory - self.counts.weight_bytes
         if stage == "inject":
-            return int((left - CHUNK * self.vocabulary * LOGITS) * Training().token_budget // self.saved)
+            return int((left - CHUNK * self.vocabulary * LOGITS) * _BUDGET // self.saved)
         return int(left // ((FRAMED + load.tokens) * self.counts.kv_bytes_per_token))
 
     def operations(self, stage: str, load: Load) -> float:
@@ -92,17 +94,16 @@ class Subject:
         """That a stage reads."""
         steps = load.texts / load.batch * load.tokens
         kept = load.texts * load.tokens * (FRAMED + load.tokens / 2) * self.counts.kv_bytes_per_token
-        return (load.read / Training().token_budget + steps) * self.counts.weight_bytes + kept
+        return (load.read / _BUDGET + steps) * self.counts.weight_bytes + kept
 
 
 def subject(name: str, config: Any) -> Subject:
     """Counts a model."""
-    budget = Training().token_budget
     return Subject(
         name,
         footprint(config, vocabulary=config.vocab_size),
         operations(config),
-        saved_for_backward(config, budget // WIDTH, WIDTH),
+        saved_for_backward(config, _BUDGET // WIDTH, WIDTH),
         config.vocab_size,
     )
 
@@ -125,7 +126,7 @@ def _models(subjects: list[Subject]) -> Iterator[str]:
         yield (
             f"| {one.name} | {one.counts.parameters / 1e9:.2f} B | {one.counts.weight_bytes / 1e9:.1f} "
             f"| {one.work.forward(1) / 1e9:.1f} | {one.counts.kv_bytes_per_token / 1e3:.0f} "
-            f"| {one.saved / Training().token_budget / 1e6:.1f} |"
+            f"| {one.saved / _BUDGET / 1e6:.1f} |"
         )
 
 
@@ -138,13 +139,7 @@ def _stages(subjects: list[Subject], loads: Mapping[str, Load]) -> Iterator[str]
     yield "|---|---|---|---|---|---|---|---|---|---|"
     for one in subjects:
         for stage, load in loads.items():
-            once = (
-                f"{Training().token_budget} tokens"
-                if stage == "inject"
-                else f"{load.batch} texts"
-                if load.texts
-                else ""
-            )
+            once = f"{_BUDGET} tokens" if stage == "inject" else f"{load.batch} texts" if load.texts else ""
             fit = " / ".join([once, *(str(one.fitting(stage, load, card)) for card in CARDS)]) if once else "-"
             memory = one.counts.weight_bytes + one.beside(stage, load, load.batch)
             times = " | ".join(_minutes(one, load, card, memory) for card in CARDS)
