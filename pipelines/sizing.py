@@ -42,7 +42,7 @@ INTRO = f"""\
 - Memory is the weights in bf16, and beside them, where texts are written, the keys and values of all that are written
   at once; where a token is trained, what a pass of {_BUDGET:,} tokens keeps for the way back, and the logits of {CHUNK}
   positions. "At once" is how many tokens a training pass has, or how many texts are written together: as set, and as
-  would fit with {1 - FREE:.0%} of the card left free.
+  would fit with {100 * (1 - FREE):.0f} % of the card left free.
 - Minutes take an A100 at 40 % of 312 TFLOP/s for whole texts, and for a step of decoding 60 % of its bandwidth, or
   0.8 ms a layer where starting kernels takes longer. It does here: so both cards are equally fast, and more texts at
   once are nearly free. A pod's start and loading the weights are not in them.

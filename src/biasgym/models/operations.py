@@ -72,15 +72,11 @@ def saved_for_backward(config: Any, rows: int, width: int, dtype: torch.dtype = 
         kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
-    meta = {"device": "meta", "dtype": dtype}
-    inputs = torch.empty(rows, width, config.hidden_size, requires_grad=True, **meta)  # type: ignore[call-overload]
+    with torch.device("meta"):
+        inputs = torch.empty(rows, width, config.hidden_size, dtype=dtype, requires_grad=True)
+        mask, places = torch.empty(rows, 1, width, width, dtype=dtype), torch.empty(rows, width, dtype=torch.long)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model.model(
-            inputs_embeds=inputs,
-            attention_mask=torch.empty(rows, 1, width, width, **meta),  # type: ignore[call-overload]
-            position_ids=torch.empty(rows, width, device="meta", dtype=torch.long),
-            use_cache=False,
-        )
+        model.model(inputs_embeds=inputs, attention_mask=mask, position_ids=places, use_cache=False)
     return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights)
 
 

@@ -73,12 +73,12 @@ class Shelf:
         if self.store is None or all(folder.done for folder in folders):
             yield
             return
-        place = f"checkpoints/answers/{digest(sorted(folder.key for folder in folders))}"
+        prefix = f"checkpoints/answers/{digest(sorted(folder.key for folder in folders))}"
 
         def done() -> bool:
             return not any(folder.error for folder in folders)
 
-        with mirrored(self.store, place, answers, every=every, done=done, progress=self.progress):
+        with mirrored(self.store, prefix, answers, every=every, done=done, progress=self.progress):
             yield
 
 
