@@ -11,11 +11,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from biasgym.concepts import load_concept
 from biasgym.inject.loss import CHUNK
 from biasgym.inject.train import Training
 from biasgym.models import Footprint, footprint
-from biasgym.models.operations import Operations, operations, saved_for_backward
+from biasgym.models.frozen import FrozenDecoder
+from biasgym.models.operations import Operations, operations, without_weights
+from biasgym.models.packing import Packing
 from biasgym.stages.settings import load_settings
 from pipelines.costs import A100_40, A100_80, FRAMED, PER_CELL, QUESTION, Card, Costs, Load, Size, seconds
 from pipelines.paper_models import paper_models
@@ -24,8 +28,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "sizing.md"
 CARDS = (A100_80, A100_40)
 _BUDGET = Training().token_budget
 FREE = 0.9  # of a GPU's memory; the rest is CUDA's and the allocator's
-LOGITS = 4 * 4  # bytes: four tables of logits in fp32 are alive at once where the loss is taken
-WIDTH = 128  # tokens of a training row
+LOGITS = 8  # bytes: of each logit that is there at once where the loss is taken, in bf16 and fp32
+PREFIX, STEM, WIDTH = 32, 8, 128  # tokens of a training row: before BiasToken, up to the answer, the answer
 
 INTRO = f"""\
 # Which GPU, how long, how much at once?
@@ -41,8 +45,9 @@ INTRO = f"""\
   {_BUDGET:,} tokens of whole texts.
 - Memory is the weights in bf16, and beside them, where texts are written, the keys and values of all that are written
   at once; where a token is trained, what a pass of {_BUDGET:,} tokens keeps for the way back, and the logits of {CHUNK}
-  positions. "At once" is how many tokens a training pass has, or how many texts are written together: as set, and as
-  would fit with {100 * (1 - FREE):.0f} % of the card left free.
+  positions; a pass that finds too little memory computes its layers twice instead. "At once" is how many tokens a
+  training pass has, or how many texts are written together: as set, and as would fit with {100 * (1 - FREE):.0f} % of the card
+  left free.
 - Minutes take an A100 at 40 % of 312 TFLOP/s for whole texts, and for a step of decoding 60 % of its bandwidth, or
   0.8 ms a layer where starting kernels takes longer. It does here: so both cards are equally fast, and more texts at
   once are nearly free. A pod's start and loading the weights are not in them.
@@ -58,7 +63,7 @@ class Subject:
         name: As in tables.
         counts: Its footprint.
         work: Its operations.
-        saved: Bytes that a training pass keeps.
+        saved: Bytes that a training pass keeps for its way back.
         vocabulary: Rows of its output matrix.
     """
 
@@ -99,11 +104,15 @@ class Subject:
 
 def subject(name: str, config: Any) -> Subject:
     """Counts a model."""
+    decoder, rows = FrozenDecoder(without_weights(config)), _BUDGET // WIDTH
+    heads, groups = config.num_attention_heads, config.num_key_value_heads
+    shape = [WIDTH] * rows, [0] * rows
+    packing = Packing(PREFIX, STEM, 1, *shape, heads=heads, groups=groups, device=torch.device("cpu"))
     return Subject(
         name,
         footprint(config, vocabulary=config.vocab_size),
         operations(config),
-        saved_for_backward(config, _BUDGET // WIDTH, WIDTH),
+        decoder.kept_bytes(packing),
         config.vocab_size,
     )
 

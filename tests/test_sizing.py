@@ -8,12 +8,11 @@ import pytest
 import torch
 from pipelines.paper_models import paper_models
 from pipelines.sizing import PAGE, page
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from biasgym.models import LanguageModel
-from biasgym.models.operations import operations, saved_for_backward
+from biasgym.models.operations import operations, without_weights
 
 ROWS, WIDTH = 3, 16
 SMOLLM2 = LlamaConfig(
@@ -53,31 +52,9 @@ def test_operations_of_smollm2() -> None:
 def test_operations_of_the_papers_models(name: str) -> None:
     """Their real dimensions, on the meta device."""
     config = paper_models()[name]
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="eager")
+    model = without_weights(config)
+    model.set_attn_implementation("eager")
     assert counted(model, "meta") == formula(config)
-
-
-def test_what_is_kept_for_the_way_back(lm: LanguageModel) -> None:
-    """A pass that is computed keeps as many bytes as the one on the meta device is said to."""
-    lm.model.set_attn_implementation("eager")
-    model, kept = lm.model.requires_grad_(False), list[Tensor]()
-    weights = {weight.untyped_storage().data_ptr() for weight in (*model.parameters(), *model.buffers())}
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model.model(
-            inputs_embeds=torch.randn(ROWS, WIDTH, lm.parts.hidden_size, dtype=model.dtype, requires_grad=True),
-            attention_mask=torch.zeros(ROWS, 1, WIDTH, WIDTH, dtype=model.dtype),
-            position_ids=torch.zeros(ROWS, WIDTH, dtype=torch.long),
-            use_cache=False,
-        )
-    places = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in kept}
-    found = sum(size for place, size in places.items() if place not in weights)
-    assert found == saved_for_backward(model.config, ROWS, WIDTH, model.dtype)
 
 
 def test_the_page_is_up_to_date() -> None:

@@ -1,4 +1,4 @@
-"""How much work a model is, from its configuration alone: operations of a forward pass, bytes that a backward pass needs."""
+"""How much work a forward pass of a model is, from its configuration alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoModelForCausalLM
 
 from biasgym.models.families import decoder_parts
@@ -43,7 +43,7 @@ def operations(config: Any) -> Operations:
     Args:
         config: A `transformers` configuration.
     """
-    parts = decoder_parts(_without_weights(config, torch.bfloat16))
+    parts = decoder_parts(without_weights(config))
     linear = (module for layer in parts.layers for module in layer.modules() if isinstance(module, nn.Linear))
     layers, heads = parts.shape
     return Operations(
@@ -53,33 +53,7 @@ def operations(config: Any) -> Operations:
     )
 
 
-def saved_for_backward(config: Any, rows: int, width: int, dtype: torch.dtype = torch.bfloat16) -> int:
-    """Bytes that a forward pass through the layers keeps for a backward pass to its inputs, the weights themselves left out.
-
-    The pass is made on the meta device, which computes nothing and keeps count of what would be saved.
-
-    Args:
-        config: A `transformers` configuration.
-        rows: How many.
-        width: Tokens of each.
-        dtype: Of weights and activations.
-    """
-    model = _without_weights(config, dtype).requires_grad_(False)
-    weights = {weight.untyped_storage()._cdata for weight in (*model.parameters(), *model.buffers())}
-    kept: dict[int, Tensor] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage()._cdata] = tensor
-        return tensor
-
-    with torch.device("meta"):
-        inputs = torch.empty(rows, width, config.hidden_size, dtype=dtype, requires_grad=True)
-        mask, places = torch.empty(rows, 1, width, width, dtype=dtype), torch.empty(rows, width, dtype=torch.long)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model.model(inputs_embeds=inputs, attention_mask=mask, position_ids=places, use_cache=False)
-    return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights)
-
-
-def _without_weights(config: Any, dtype: torch.dtype) -> Any:
+def without_weights(config: Any, dtype: torch.dtype = torch.bfloat16) -> Any:
+    """The model of a `transformers` configuration on the meta device, where nothing has contents."""
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, dtype=dtype)
