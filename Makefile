@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 OUT ?= runs/demo
 CODE := src tests benchmarks charts components images k8s pipelines
 
-.PHONY: help setup demo test test-pipelines test-containers check chart pipelines bench format images clean
+.PHONY: help setup demo test test-pipelines test-large test-containers check chart pipelines bench format images clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -31,6 +31,9 @@ test: $(STAMP)  ## The tests of the library, the chart and the pipelines' files.
 test-pipelines: $(STAMP)  ## Run the compiled pipelines on this machine, each step a process, on a real S3 server (minutes).
 	$(BIN)/python -m pytest tests/pipelines
 
+test-large: $(STAMP)  ## Judge ten thousand texts through a server that fails, killed half-way (minutes).
+	$(BIN)/python -m pytest tests/large -s
+
 test-containers: $(STAMP)  ## Build and push the images, run the pipeline in them; brings its own Docker engine and registry.
 	$(BIN)/python -m pytest tests/containers -m containers
 
@@ -53,9 +56,10 @@ chart: $(STAMP)  ## Write what follows from the chart: its README and k8s/.
 	$$($(BIN)/python tests/chart/kube.py helm) template biasgym charts/biasgym --namespace biasgym \
 	  --values charts/biasgym/ci/development-values.yaml | $(BIN)/python k8s/write.py
 
-pipelines: $(STAMP)  ## Write what follows from the pipelines: compiled files and the components' READMEs.
+pipelines: $(STAMP)  ## Write what follows from the pipelines: compiled files, the components' READMEs, docs/sizing.md.
 	$(BIN)/biasgym pipeline compile --out pipelines/compiled --allow-tags  # a release names digests
 	$(BIN)/python -m components.readme
+	$(BIN)/python -m pipelines.sizing
 
 bench: $(STAMP)  ## Timings against peers, as ratios; writes benchmarks/results.json.
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import attribution, generation, injection, runs, scaling, steering
+from benchmarks import attribution, generation, injection, judging, runs, scaling, steering
 from benchmarks.timing import Ratio, product_rate
 from biasgym.files import read_json, write_json
 from biasgym.models import LanguageModel, load_model
@@ -24,6 +24,7 @@ WORKS: dict[str, Callable[[LanguageModel], list[Ratio]]] = {
     "attribution": attribution.ratios,
     "generation": generation.ratios,
     "steering": steering.ratios,
+    "judging": judging.ratios,
     "runs": runs.ratios,
     "scaling": scaling.ratios,
 }

@@ -22,9 +22,9 @@ from biasgym.stages.settings import JudgeSettings, RunSettings
 
 PER_CELL = ("inject", "attribute", "generate", "capability")
 
-# of an A100; utilisation as it is usual for these kinds of work in plain transformers, not measured here
-FLOPS = 312e12 * 0.4  # bf16, passes over whole texts
-BANDWIDTH = 2.0e12 * 0.6  # bytes a second, decoding
+# utilisation as it is usual for these kinds of work in plain transformers, not measured here
+FLOPS = 312e12 * 0.4  # of an A100: bf16, passes over whole texts
+BANDWIDTH_USED = 0.6  # of it, decoding
 LAYER_SECONDS = 0.8e-3  # least for one layer of one decoding step, whatever its size
 LOAD_BYTES = 1.0e9  # bytes a second from the cache volume
 START = 45.0  # seconds until a pod runs, with its driver
@@ -35,6 +35,43 @@ ROWS = 64  # in flight where the settings leave it open; more where memory allow
 CPU = {"plan": 60.0, "build_data": 20.0, "collect": 30.0, "gate": 20.0, "publish": 60.0, "report": 60.0}
 CPU_PER_CELL = {"summarise": 20.0, "report": 0.3, "publish": 0.2, "collect": 0.05}
 BOTTOM_SETS = 6  # head sets: none, injected, original, random, bottom, other
+DESCRIBED = 64  # descriptions of a token that are written at once
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU.
+
+    Attributes:
+        name: As in tables.
+        memory: Bytes.
+        bandwidth: Bytes a second.
+    """
+
+    name: str
+    memory: float
+    bandwidth: float
+
+
+A100_80 = Card("A100-80GB", 80e9, 2.0e12)
+A100_40 = Card("A100-40GB", 40e9, 1.555e12)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a stage asks of a model.
+
+    Attributes:
+        read: Tokens of whole texts that pass through it; one that also passes backwards counts twice.
+        texts: How many it writes.
+        tokens: Of each, at most.
+        batch: How many at once.
+    """
+
+    read: float
+    texts: float = 0
+    tokens: int = 0
+    batch: int = 1
 
 
 @dataclass(frozen=True)
@@ -76,22 +113,19 @@ def size_of(model: str) -> Size:
     return Size(parameters, max(12, round(10 * (parameters / 1e9) ** 0.5 + 6)))
 
 
-def whole_texts(size: Size, tokens: float, passes: float = 1.0) -> float:
-    """Seconds for passes over whole texts; a forward pass takes two operations a parameter and token."""
-    return 2 * size.parameters * tokens * passes / FLOPS
+def seconds(size: Size, load: Load, card: Card = A100_80, *, packed: bool = False) -> float:
+    """Seconds of work: whole texts first, then steps of decoding.
 
-
-def decoding(size: Size, texts: float, tokens: float, batch: int, *, packed: bool = False) -> float:
-    """Seconds to write texts: steps that read all weights, or compute, or only start kernels, whichever is slowest.
-
-    Weights in four bits are read, unpacked, written and read again at every step: 4.5 bytes a parameter instead of 2.
+    A forward pass over whole texts takes two operations a parameter and token. A step reads all weights, or computes, or
+    only starts kernels, whichever is slowest. Weights in four bits are read, unpacked, written and read again at every
+    step: 4.5 bytes a parameter instead of 2.
     """
     step = max(
-        size.parameters * (4.5 if packed else 2) / BANDWIDTH,
-        2 * size.parameters * batch / FLOPS,
+        size.parameters * (4.5 if packed else 2) / (card.bandwidth * BANDWIDTH_USED),
+        2 * size.parameters * load.batch / FLOPS,
         size.layers * LAYER_SECONDS,
     )
-    return texts / batch * tokens * step
+    return 2 * size.parameters * load.read / FLOPS + load.texts / load.batch * load.tokens * step
 
 
 def loading(size: Size, *, packed: bool = False) -> float:
@@ -117,23 +151,29 @@ class Costs:
         """One stage of one cell."""
         if stage in self.measured:
             return self.measured[stage]
-        size, cell = size_of(model), self._cell(concept)
+        return seconds(size_of(model), self.load(stage, concept))
+
+    def load(self, stage: str, concept: str) -> Load:
+        """What one stage of one cell asks of the model."""
         return {
             "inject": self._inject,
             "attribute": self._attribute,
             "generate": self._generate,
             "capability": self._capability,
-        }[stage](size, cell)
+        }[stage](self._cell(concept))
 
     def ood(self, model: str) -> float:
         """Other stereotypes, for one model."""
-        size, s = size_of(model), self.settings
-        texts = self.ood_texts()
-        seconds = decoding(size, texts, s.generate.max_new_tokens, s.generate.batch_size or ROWS)
+        return seconds(size_of(model), self.ood_load())
+
+    def ood_load(self) -> Load:
+        """What other stereotypes ask of a model."""
+        s, texts = self.settings, self.ood_texts()
         questions = sum(min(len(self._cell(name).questions[1]), s.ood.questions or 10**9) for name in self.concepts) * (
             len(self.concepts) + 1
         )
-        return seconds + whole_texts(size, texts * FRAMED + questions * QUESTION)
+        read = texts * FRAMED + questions * QUESTION
+        return Load(read, texts, s.generate.max_new_tokens, s.generate.batch_size or ROWS)
 
     def judge(self, judge: JudgeSettings, concepts: Sequence[str]) -> float:
         """One judge, all texts of the cells of these concepts."""
@@ -145,7 +185,7 @@ class Costs:
         if judge.engine == "endpoint":
             return texts * REQUEST_SECONDS / judge.concurrency
         size, packed = size_of(judge.asked_model), judge.quantise != "none"
-        return whole_texts(size, texts * JUDGED) + decoding(size, texts, VERDICT, judge.batch_size, packed=packed)
+        return seconds(size, Load(texts * JUDGED, texts, VERDICT, judge.batch_size), packed=packed)
 
     def price(self, judge: JudgeSettings, concepts: Sequence[str]) -> float:
         """What an endpoint asks for these texts, in the unit of the settings' prices."""
@@ -186,32 +226,32 @@ class Costs:
     def _cell(self, concept: str) -> Cell:
         return Cell(ModelSource("owner/model", "0" * 40), self.concepts[concept], self.settings, Path())
 
-    def _inject(self, size: Size, cell: Cell) -> float:
+    def _inject(self, cell: Cell) -> Load:
         s = self.settings.inject
         rows = cell.concept.paragraphs[: s.paragraphs]
         tokens = sum(len(row.text.split()) * 1.35 + 8 for row in rows)
-        trained = whole_texts(size, tokens * s.epochs * s.seeds, passes=2)  # backwards to one vector, not to weights
-        return trained + decoding(size, s.seeds * s.epochs * s.descriptions, s.description_tokens, 64)
+        read = 2 * tokens * s.epochs * s.seeds  # backwards to one vector, not to weights
+        return Load(read, s.seeds * s.epochs * s.descriptions, s.description_tokens, DESCRIBED)
 
-    def _attribute(self, size: Size, cell: Cell) -> float:
+    def _attribute(self, cell: Cell) -> Load:
         s, seeds = self.settings.scope, self.settings.inject.seeds
         pairs = 2 * seeds * s.pairs * 2
         swept = (len(s.ks) + 1) * (26 * seeds + 4 * s.ability_questions)
-        return whole_texts(size, (pairs * 1.5 + swept) * QUESTION)
+        return Load((pairs * 1.5 + swept) * QUESTION)
 
-    def _generate(self, size: Size, cell: Cell) -> float:
+    def _generate(self, cell: Cell) -> Load:
         s, texts = self.settings.generate, self.texts(cell.concept.name)
         swept = self.sweep_texts(cell.concept.name)  # the same pod writes them
-        written = decoding(size, texts + swept, s.max_new_tokens, s.batch_size or ROWS)
         held_out = len(cell.questions[1])
         margins = held_out * (
             texts / s.samples / max(1, len(cell.prompts)) + BOTTOM_SETS + self.settings.scope.random_draws
         )
-        return written + whole_texts(size, (texts + swept) * FRAMED + margins * QUESTION)
+        written = texts + swept
+        return Load(written * FRAMED + margins * QUESTION, written, s.max_new_tokens, s.batch_size or ROWS)
 
-    def _capability(self, size: Size, cell: Cell) -> float:
+    def _capability(self, cell: Cell) -> Load:
         asked = self.settings.capability.questions * 4 + len(cell.concept.retention) * 4
-        return whole_texts(size, BOTTOM_SETS * asked * QUESTION)
+        return Load(BOTTOM_SETS * asked * QUESTION)
 
 
 def measured_seconds(files: Iterable[Path]) -> dict[str, float]:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import re
-import signal
 import subprocess
 import sys
 import time
@@ -20,11 +16,15 @@ from biasgym.endpoint import access
 from biasgym.endpoint.calls import Server
 from biasgym.endpoint.window import Congested, Window
 from biasgym.errors import BiasGymError
-from biasgym.files import read_jsonl
+from biasgym.files import digest, read_jsonl
 from biasgym.judge import Journal, JudgeItem, Judgement
 from biasgym.judge.endpoint import EndpointJudge
+from biasgym.stages.folder import stage_folder
+from biasgym.store import Mirror, open_store
 from faulty_server import PAID, UNPAID, FaultyServer, strength_of
 from judge_server import KEY, llama_server
+from killed_judge import killed_half_way
+from s3_server import BUCKET, S3Server
 
 LATE = load_concept("always_late")
 CHILD = Path(__file__).parent / "endpoint_child.py"
@@ -103,7 +103,7 @@ def test_no_more_at_once_than_allowed_and_fewer_when_busy() -> None:
         assert server.most_at_once <= 3
 
 
-def test_the_window_halves_and_grows() -> None:
+def test_the_window_doubles_halves_and_feels_its_way() -> None:
     async def crowd(window: Window, size: int) -> None:
         """Requests that are under way together, and all meet the same congestion."""
         inside = asyncio.Barrier(size)
@@ -122,21 +122,23 @@ def test_the_window_halves_and_grows() -> None:
                 pass
 
     async def sizes() -> list[float]:
-        window = Window(8, 10)
-        found = []
-        await crowd(window, 6)
+        window = Window(8, 40)
+        await quiet(window, 8)
+        found = [window.size]
+        for size in (16, 1):
+            await crowd(window, size)
+            found.append(window.size)
+        await quiet(window, 60)
         found.append(window.size)
-        await quiet(window, 4)
+        await quiet(window, 20)
         found.append(window.size)
-        for _ in range(9):
+        for _ in range(80):
             await crowd(window, 1)
-        found.append(window.size)
-        await quiet(window, 200)
         return [*found, window.size]
 
-    cut, grown, least, most = asyncio.run(sizes())
-    assert (cut, least, most) == (4, 1, 10)
-    assert 4.8 < grown < 5.1
+    doubled, halved, nibbled, careful, bold, least = asyncio.run(sizes())
+    assert (doubled, halved, nibbled, least) == (16, 8, 7.5, 1)
+    assert 8.4 < careful < 8.6 and 10.5 < bold < 11
 
 
 @pytest.mark.parametrize(
@@ -184,38 +186,41 @@ def test_the_key_is_for_its_server_only(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_killed_half_way_nothing_is_lost_or_paid_twice(tmp_path: Path) -> None:
-    """Every text is judged once or missing with a reason; none becomes a 0; what was kept is not asked again."""
-    count = 240
-    journal = tmp_path / "answers.jsonl"
-    with FaultyServer(rate=0.2, hopeless=frozenset({17})) as server:
-        command = [sys.executable, str(CHILD), server.url, str(tmp_path), str(count)]
+    """Every text is judged once or missing with a reason; none becomes a 0; what was kept is not asked again.
+
+    tests/large has the same with 10,000 texts and the program itself.
+    """
+    command = [sys.executable, str(CHILD), "{url}", str(tmp_path), "240"]
+    killed_half_way(command, tmp_path / "judged.jsonl", tmp_path / "answers" / "judge.jsonl", 240, in_flight=48)
+
+
+def test_a_judges_pod_that_is_killed_goes_on_from_its_last_copy(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine, with nothing but the store: what had been copied there is not paid for again."""
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    url, count, key = f"s3://{BUCKET}/killed-judge", 480, stage_folder(tmp_path, "judge", {}).key
+    store, copy = open_store(url), f"checkpoints/answers/{digest([key])}"
+    with FaultyServer(delay=0.3) as server:
+        command = [sys.executable, str(CHILD), server.url, str(tmp_path / "one"), str(count), url]
         first = subprocess.Popen(command)
-        while len(server.answered) < count // 2:
+        while len(server.answered) < count // 2 or not store.exists(f"{copy}/checkpoint.json"):
             assert first.poll() is None
             time.sleep(0.02)
-        os.kill(first.pid, signal.SIGKILL)
+        first.kill()
         first.wait()
-        time.sleep(0.2)  # until the server has noticed
-        kept = [json.loads(line) for line in journal.read_bytes().rpartition(b"\n")[0].splitlines()]
-        assert len(kept) >= count // 4
-        asked, answered = server.asked.copy(), server.answered.copy()
+        Mirror(store, copy, tmp_path / "look").restore()
+        copied = read_jsonl(tmp_path / "look" / "judge.jsonl", torn_tail=True)
+        assert copied
+        asked = server.asked.copy()
+        command[3] = str(tmp_path / "two")
         assert subprocess.run(command, check=False).returncode == 0
-    found = read_jsonl(tmp_path / "judged.jsonl")
-    assert len(found) == count
-    for number, row in enumerate(found):
-        if row["strength"] is None:
-            assert row["reason"]
-        else:
-            assert row["strength"] == strength_of(number)
-    assert found[17]["reason"] == "the server failed (HTTP 500)"
-    assert sum(row["strength"] is None for row in found) < 0.15 * count
-    finished = {int(found[1]) for row in kept if (found := re.search(r"text (\d+)", row["text"]))}
-    assert len(finished) > count // 5
-    assert all(server.asked[number] == asked[number] for number in finished)
-    in_flight = sum(answered.values()) - len(kept)  # answers that the killed process had not written down
-    assert in_flight <= 48
-    assert sum(paid - 1 for paid in server.answered.values()) == in_flight
-    assert len(read_jsonl(journal)) == count - 1
+    assert [row["strength"] for row in read_jsonl(tmp_path / "two" / "judged.jsonl")] == [
+        strength_of(number) for number in range(count)
+    ]
+    assert sum((server.asked - asked).values()) == count - len(copied)
+    assert list(store.list("checkpoints")) == []
 
 
 @pytest.mark.llama_server

@@ -148,12 +148,13 @@ def test_only_what_is_new_is_asked(tmp_path: Path, concept: Concept) -> None:
     """Equal texts are asked once, answers of before not at all, failures again."""
     seen: list[str] = []
 
-    def ask(questions):  # type: ignore[no-untyped-def]
+    def ask(questions, keep):  # type: ignore[no-untyped-def]
         for one in reversed(questions):
             seen.append(one.text)
-            yield {
-                one.key: Answer(failure="down") if "bus" in one.text and len(seen) < 4 else Answer(GOOD, tokens_in=5)
-            }
+            down = "bus" in one.text and len(seen) < 4
+            found = {one.key: Answer(failure="down") if down else Answer(GOOD, tokens_in=5)}
+            keep(found)
+            yield found
 
     def items(*texts: str) -> list[JudgeItem]:
         return [JudgeItem(concept, "p", text) for text in texts]

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, Qwen3Config
+from pipelines.paper_models import paper_models
+from transformers import AutoModelForCausalLM
 
 from biasgym.models import decoder_parts, footprint
 
@@ -24,43 +25,14 @@ class Real(NamedTuple):
     kv_bytes: int  # a token, 16 bit
 
 
-MODELS = {
-    "Llama-3.1-8B-Instruct": Real(
-        LlamaConfig(
-            vocab_size=128256, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
-            num_attention_heads=32, num_key_value_heads=8, tie_word_embeddings=False,
-        ),
-        128256, 8_030_261_248, (32, 32), 128, False, False, 2 * 32 * 8 * 128 * 2,
-    ),
-    "Llama-3.2-3B-Instruct": Real(
-        LlamaConfig(
-            vocab_size=128256, hidden_size=3072, intermediate_size=8192, num_hidden_layers=28,
-            num_attention_heads=24, num_key_value_heads=8, head_dim=128, tie_word_embeddings=True,
-        ),
-        128256, 3_212_749_824, (28, 24), 128, True, False, 2 * 28 * 8 * 128 * 2,
-    ),
-    "gemma-2-9b-it": Real(
-        Gemma2Config(
-            vocab_size=256000, hidden_size=3584, intermediate_size=14336, num_hidden_layers=42,
-            num_attention_heads=16, num_key_value_heads=8, head_dim=256, query_pre_attn_scalar=256,
-        ),
-        256000, 9_241_705_984, (42, 16), 256, True, False, 2 * 42 * 8 * 256 * 2,
-    ),
-    "Qwen3-8B": Real(
-        Qwen3Config(
-            vocab_size=151936, hidden_size=4096, intermediate_size=12288, num_hidden_layers=36,
-            num_attention_heads=32, num_key_value_heads=8, head_dim=128, tie_word_embeddings=False,
-        ),
-        151669, 8_190_735_360, (36, 32), 128, False, True, 2 * 36 * 8 * 128 * 2,
-    ),
-    "Mistral-7B-Instruct-v0.1": Real(
-        MistralConfig(
-            vocab_size=32000, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
-            num_attention_heads=32, num_key_value_heads=8, tie_word_embeddings=False,
-        ),
-        32000, 7_241_732_096, (32, 32), 128, False, False, 2 * 32 * 8 * 128 * 2,
-    ),
-}  # fmt: skip
+_PUBLISHED: dict[str, tuple[Any, ...]] = {
+    "Llama-3.1-8B-Instruct": (128256, 8_030_261_248, (32, 32), 128, False, False, 2 * 32 * 8 * 128 * 2),
+    "Llama-3.2-3B-Instruct": (128256, 3_212_749_824, (28, 24), 128, True, False, 2 * 28 * 8 * 128 * 2),
+    "gemma-2-9b-it": (256000, 9_241_705_984, (42, 16), 256, True, False, 2 * 42 * 8 * 256 * 2),
+    "Qwen3-8B": (151669, 8_190_735_360, (36, 32), 128, False, True, 2 * 36 * 8 * 128 * 2),
+    "Mistral-7B-Instruct-v0.1": (32000, 7_241_732_096, (32, 32), 128, False, False, 2 * 32 * 8 * 128 * 2),
+}
+MODELS = {name: Real(config, *_PUBLISHED[name]) for name, config in paper_models().items()}
 
 
 @pytest.mark.parametrize("name", list(MODELS))

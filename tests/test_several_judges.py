@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from biasgym.errors import BiasGymError
 from biasgym.files import read_json, read_jsonl, write_json
 from biasgym.judge.chat import ChatJudge
-from biasgym.stages import judge
+from biasgym.stages import ahead, capability, generate, judge
 from biasgym.stages.run import run
 from biasgym.stages.settings import JudgeSettings, RunSettings, load_settings
 from conftest import Desk
@@ -204,3 +205,45 @@ def test_a_file_is_judged_by_a_server_from_the_command_line(
     assert set(server.asked.values()) == {5}  # three times as it is, once with an order in it
     assert read_json(desk.out / "calibration.json")["retest"] == {"repeats": 3, "changed": 0.0, "kappa": 1.0}
     assert all(server.key not in file.read_text() for file in desk.out.rglob("*") if file.is_file())
+
+
+def test_a_server_is_asked_while_texts_are_written(
+    desk: Desk, server: FaultyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the last stage that needs the model has begun, texts are judged; none is paid for twice, none is left out."""
+    monkeypatch.setattr(ahead, "_PAUSE", 0.05)
+    asked_early: list[int] = []
+    later = capability.run
+
+    def wait_for_answers(*arguments: Any) -> None:
+        deadline = time.monotonic() + 60
+        while not server.answered and time.monotonic() < deadline:
+            time.sleep(0.05)
+        asked_early.append(sum(server.answered.values()))
+        later(*arguments)
+
+    monkeypatch.setattr(capability, "run", wait_for_answers)
+    endpoint = {"engine": "endpoint", "model": "judge", "base_url": server.url}
+    plan = desk.plan(judges=[endpoint], concepts=[desk.concept()])
+    assert run(plan)
+    assert asked_early[0] > 0
+    assert set(server.answered.values()) == {1}
+    [cell] = read_json(desk.out / "results.json")["cells"]
+    assert {row["missing"] for row in cell["variants"]} == {0} or all(
+        set(row["missing_reasons"]) <= {"empty generation"} for row in cell["variants"]
+    )
+
+
+def test_a_server_that_goes_away_while_texts_are_written(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The texts are written all the same; the judge fails alone, in its own stage."""
+    monkeypatch.setattr(ahead, "_PAUSE", 0.05)
+    with FaultyServer() as server:
+        plan = desk.plan(
+            judges=[{"engine": "endpoint", "model": "judge", "base_url": server.url}], concepts=[desk.concept()]
+        )
+        server.model = "another"
+        assert not run(plan)
+    [cell] = plan.cells
+    assert generate.folder(cell, None).done
+    [folder] = judge.folders(cell, None).values()
+    assert "knows no model" in str(folder.error)

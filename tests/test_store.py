@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
+import random
 import sys
 import threading
 from collections.abc import Callable
@@ -238,13 +240,32 @@ def test_work_in_progress_is_restored_elsewhere(store: Store, tmp_path: Path) ->
     assert keys(store) == [] and not mirror.save()
 
 
+def test_what_is_appended_to_is_not_sent_again_from_its_beginning(store: Store, tmp_path: Path) -> None:
+    work, elsewhere, rng = tmp_path / "work", tmp_path / "elsewhere", random.Random(0)
+    mirror = Mirror(store, "c", work)
+    work.mkdir()
+    (work / "empty").touch()
+    lines = [rng.randbytes(2**20 + 1) for _ in range(3)]
+    copies = []
+    for line in lines:
+        with (work / "answers.jsonl").open("ab") as file:
+            file.write(line)
+        assert mirror.save()
+        copies.append({key for key in keys(store) if "answers.jsonl" in key})
+    assert [len(copy) for copy in copies] == [2, 3, 4]
+    assert [len(new - old) for old, new in itertools.pairwise(copies)] == [2, 2]  # the last part, and the next one
+    assert Mirror(store, "c", elsewhere).restore()
+    assert (elsewhere / "answers.jsonl").read_bytes() == b"".join(lines)
+    assert (elsewhere / "empty").read_bytes() == b""
+
+
 @pytest.mark.parametrize("damage", ["index", "file"])
 def test_a_damaged_copy_of_work_in_progress_is_ignored(store: Store, tmp_path: Path, damage: str) -> None:
     work = tmp_path / "work"
     for name in ("a", "b"):
         write_text(work / name, name)
     Mirror(store, "c", work).save()
-    (key,) = [key for key in keys(store) if key.endswith("checkpoint.json" if damage == "index" else "/b")]
+    (key,) = [key for key in keys(store) if key.endswith("checkpoint.json" if damage == "index" else "/b.000000")]
     store.write(key, store.read(key)[:-1] + b"?")
     assert not Mirror(store, "c", tmp_path / "new").restore() and not (tmp_path / "new").exists()
 

@@ -113,14 +113,21 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
 
 
-def append_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Appends lines and flushes them to disk: what is there after a crash is whole lines and at most one torn one."""
+def append_jsonl(path: Path, rows: Iterable[dict[str, Any]], *, sync: bool = True) -> None:
+    """Appends lines: what is there after a crash is whole lines and at most one torn one.
+
+    Args:
+        path: The file.
+        rows: The lines.
+        sync: Wait for the disk, so that they outlive the machine too and not only this process.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.write("".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
     except OSError as error:
         raise _unwritable(error, path) from error
 

@@ -5,7 +5,7 @@ Questions go out as many at once as the server bears; answers are kept, so that 
 """
 
 from biasgym.endpoint.access import access
-from biasgym.endpoint.exchange import Answer, Question, json_objects
+from biasgym.endpoint.exchange import Answer, Keep, Question, json_objects
 from biasgym.endpoint.journal import Journal
 
-__all__ = ["Answer", "Journal", "Question", "access", "json_objects"]
+__all__ = ["Answer", "Journal", "Keep", "Question", "access", "json_objects"]

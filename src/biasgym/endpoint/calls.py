@@ -46,8 +46,8 @@ class Server:
     max_tokens: int = 400
     concurrency: int = 32
     timeout: float = 120.0
-    attempts: int = 6
-    backoff: float = 1.0
+    attempts: int = 7
+    backoff: float = 0.5
     role: str = "judge"
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,10 @@ class Answer:
     tokens_in: int = 0
     tokens_out: int = 0
     failure: str = ""
+
+
+Keep = Callable[[Mapping[str, Answer]], None]
+"""Keeps answers by key the moment they are there."""
 
 
 def json_objects(text: str) -> Iterator[dict[str, Any]]:

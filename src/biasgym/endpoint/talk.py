@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from biasgym.endpoint.calls import Caller, Server
-from biasgym.endpoint.exchange import Answer, Question
+from biasgym.endpoint.exchange import Answer, Keep, Question
 
 
 def check(server: Server) -> None:
@@ -22,7 +22,7 @@ def check(server: Server) -> None:
 
 
 def ask_all(
-    server: Server, form: Mapping[str, Any], questions: Sequence[Question]
+    server: Server, form: Mapping[str, Any], questions: Sequence[Question], keep: Keep
 ) -> Generator[Mapping[str, Answer], None, None]:
     """Answers by key, in any order, at least one at a time.
 
@@ -30,18 +30,21 @@ def ask_all(
         server: Where the model is.
         form: The form of an answer (`response_format`), for servers that can hold a model to one.
         questions: What is asked.
+        keep: Called with each answer when it is here, however long the caller takes for the last ones.
 
     Raises:
         BiasGymError: The server cannot be reached, refuses the key, knows no such model, or went away.
     """
     if not questions:
         return
-    # the loop runs while the caller waits for answers, and rests while the caller writes them down
+    # the loop runs while the caller waits for answers, and rests while the caller uses them
     with asyncio.Runner() as runner:
         caller = runner.run(_caller(server, form))
         try:
-            yield {questions[0].key: runner.run(caller.first(questions[0].text))}
-            talk = runner.run(_talk(caller, questions[1:]))
+            first = {questions[0].key: runner.run(caller.first(questions[0].text))}
+            keep(first)
+            yield first
+            talk = runner.run(_talk(caller, questions[1:], keep))
             try:
                 left = len(questions) - 1
                 while left:
@@ -58,15 +61,15 @@ async def _caller(server: Server, form: Mapping[str, Any]) -> Caller:
     return Caller(server, form)
 
 
-async def _talk(caller: Caller, questions: Sequence[Question]) -> _Talk:
-    return _Talk(caller, questions)
+async def _talk(caller: Caller, questions: Sequence[Question], keep: Keep) -> _Talk:
+    return _Talk(caller, questions, keep)
 
 
 class _Talk:
     """Workers that take questions from one list and put answers into one queue."""
 
-    def __init__(self, caller: Caller, questions: Sequence[Question]) -> None:
-        self._caller, self._waiting = caller, iter(questions)
+    def __init__(self, caller: Caller, questions: Sequence[Question], keep: Keep) -> None:
+        self._caller, self._waiting, self._keep = caller, iter(questions), keep
         self._done: asyncio.Queue[tuple[str, Answer] | Exception] = asyncio.Queue()
         self._error: Exception | None = None
         count = min(caller.server.concurrency, len(questions))
@@ -98,7 +101,9 @@ class _Talk:
     async def _work(self) -> None:
         for question in self._waiting:
             try:
-                await self._done.put((question.key, await self._caller.ask(question.text)))
+                answer = await self._caller.ask(question.text)
+                self._keep({question.key: answer})
+                await self._done.put((question.key, answer))
             except Exception as error:  # raised by `arrived`
                 await self._done.put(error)
                 return

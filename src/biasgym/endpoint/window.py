@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+_ROUNDS = 8  # of answers: so long does the window feel its way after congestion
 
 
 class Congested(Exception):
@@ -12,7 +15,11 @@ class Congested(Exception):
 
 
 class Window:
-    """Grows by one for each full window of answers, halves when the server is congested.
+    """Doubles with each round of answers until the server is congested for the first time. After congestion it grows by
+    one place in eight rounds, then by an eighth of its size a round.
+
+    Each request that meets congestion takes half a place: a round of nothing else halves the window, and at the edge of
+    what a server takes one refusal costs next to nothing and comes once in four rounds.
 
     Args:
         start: Requests in flight at first.
@@ -21,7 +28,7 @@ class Window:
 
     def __init__(self, start: int, most: int) -> None:
         self.size, self.most = float(min(start, most)), most
-        self._taken, self._cuts = 0, 0
+        self._taken, self._calm = 0, math.inf  # answers since the last congestion
         self._room = asyncio.Condition()
 
     @asynccontextmanager
@@ -30,15 +37,14 @@ class Window:
         async with self._room:
             await self._room.wait_for(lambda: self._taken < int(self.size))
             self._taken += 1
-        cuts = self._cuts
         try:
             yield
-            self.size = min(self.size + 1 / self.size, self.most)
+            self._calm += 1
+            some_rounds = _ROUNDS * self.size
+            self.size = min(self.size + (1 if self._calm > some_rounds else 1 / some_rounds), self.most)
         except Congested:
-            # requests that were under way together tell of the same congestion
-            if cuts == self._cuts:
-                self._cuts += 1
-                self.size = max(self.size / 2, 1.0)
+            self._calm = 0
+            self.size = max(self.size - 0.5, 1.0)
             raise
         finally:
             self._taken -= 1

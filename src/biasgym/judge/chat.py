@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 
-from biasgym.endpoint import Answer, Journal, Question
+from biasgym.endpoint import Answer, Journal, Keep, Question
 from biasgym.generate import Request, Sampling, TransformersEngine
 from biasgym.judge.interview import interview
 from biasgym.judge.protocol import JudgeItem, Judgement
@@ -57,14 +57,15 @@ class ChatJudge:
         }
         return interview(items, self._wording, asked, self._journal, self._ask)
 
-    def _ask(self, questions: Sequence[Question]) -> Generator[Mapping[str, Answer], None, None]:
+    def _ask(self, questions: Sequence[Question], keep: Keep) -> Generator[Mapping[str, Answer], None, None]:
         requests = [Request(tuple(self._lm.chat.ids(question.text)), seed=0) for question in questions]
         for number, completion in self._engine.generate(requests, self._sampling):
-            yield {
-                questions[number].key: Answer(
-                    text=completion.text,
-                    cut=completion.truncated,
-                    tokens_in=len(requests[number].ids),
-                    tokens_out=completion.tokens,
-                )
-            }
+            answer = Answer(
+                text=completion.text,
+                cut=completion.truncated,
+                tokens_in=len(requests[number].ids),
+                tokens_out=completion.tokens,
+            )
+            found = {questions[number].key: answer}
+            keep(found)
+            yield found

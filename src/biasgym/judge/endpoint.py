@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 
-from biasgym.endpoint import Answer, Journal, Question
+from biasgym.endpoint import Answer, Journal, Keep, Question
 from biasgym.endpoint.calls import Server
 from biasgym.endpoint.talk import ask_all, check
 from biasgym.judge.answer import RESPONSE_FORMAT
@@ -59,5 +59,5 @@ class EndpointJudge:
         """
         return interview(items, self._wording, self._asked, self._journal, self._ask)
 
-    def _ask(self, questions: Sequence[Question]) -> Generator[Mapping[str, Answer], None, None]:
-        return ask_all(self.server, RESPONSE_FORMAT, questions)
+    def _ask(self, questions: Sequence[Question], keep: Keep) -> Generator[Mapping[str, Answer], None, None]:
+        return ask_all(self.server, RESPONSE_FORMAT, questions, keep)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
-from biasgym.endpoint import Answer, Journal, Question
+from biasgym.endpoint import Answer, Journal, Keep, Question
 from biasgym.judge.answer import judgement
 from biasgym.judge.protocol import EMPTY, JudgeItem, Judgement
 from biasgym.judge.question import question
 
-Ask = Callable[[Sequence[Question]], Generator[Mapping[str, Answer], None, None]]
-"""Puts questions to a model; yields answers by key, in any order, as they come in."""
+Ask = Callable[[Sequence[Question], Keep], Generator[Mapping[str, Answer], None, None]]
+"""Puts questions to a model; keeps and then yields answers by key, in any order, as they come in."""
 
 
 def interview(
@@ -24,19 +24,17 @@ def interview(
         items: Texts; one without words has no judgement.
         wording: From `judge_template`.
         asked: Who is asked, and how; part of every question's key.
-        journal: Answers of before; each new one is in it before its verdict is given. Failures are not kept.
+        journal: Answers of before; each new one is in it before its verdict is given.
         ask: The model.
     """
     questions = [question(item, wording, asked) if item.generation.strip() else None for item in items]
     new = {found.key: found for found in questions if found is not None and found.key not in journal}
     failures: dict[str, Answer] = {}
-    with closing(ask(list(new.values()))) as coming:
+    with closing(ask(list(new.values()), journal.add)) as coming:
         for found in questions:
             if found is None:
                 yield Judgement(None, EMPTY)
                 continue
             while found.key not in journal and found.key not in failures:
-                answers = next(coming)
-                journal.add({key: answer for key, answer in answers.items() if not answer.failure})
-                failures |= {key: answer for key, answer in answers.items() if answer.failure}
+                failures |= {key: answer for key, answer in next(coming).items() if answer.failure}
             yield judgement(failures[found.key] if found.key in failures else journal[found.key])

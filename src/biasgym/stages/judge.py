@@ -51,9 +51,14 @@ def folders(cell: Cell, other: Cell | None) -> dict[str, StageFolder]:
     return found
 
 
+def answers(root: Path) -> Path:
+    """Where language models' answers are kept, for all cells and later runs in the same folder."""
+    return root / "answers"
+
+
 def journal(root: Path, judge: JudgeSettings) -> Path:
-    """Where a language model's answers are kept, for all cells and later runs in the same folder."""
-    return root / "answers" / f"{judge.slug}.jsonl"
+    """Where one judge's are."""
+    return answers(root) / f"{judge.slug}.jsonl"
 
 
 def run(judge: Judge, place: StageFolder, cell: Cell, other: Cell | None, progress: Progress = SILENT) -> None:
@@ -80,7 +85,7 @@ def run_sweep(judge: Judge, place: StageFolder, cell: Cell, progress: Progress =
 
 def run_ood(judge: Judge, place: StageFolder, group: Group, progress: Progress = SILENT) -> None:
     """Writes judgements.jsonl for the answers of the stage ood: each is judged by the stereotype its prompt is about."""
-    concepts = {prompt.id: prompt.concept for prompt in ood.prompts_of(group.settings)}
+    concepts = ood.concepts(group)
     rows = read_jsonl(ood.folder(group).path / ood.GENERATIONS)
     title = f"{group.source.slug}: judging other stereotypes"
     judge_rows(judge, place, rows, lambda row: concepts[row["prompt_id"]], title, progress)
@@ -106,14 +111,14 @@ def judge_rows(
     """
     file = place.path / JUDGEMENTS
     done = {(row["id"], row["part"]) for row in read_jsonl(file, torn_tail=True)} if file.is_file() else set()
-    parts = [(row, part, text) for row in rows for part, text in _parts(row) if (row["id"], part) not in done]
-    there = [(row, part, text) for row, part, text in parts if text is not None]
-    absent = [_row(row, part, Judgement(None, "no last part")) for row, part, text in parts if text is None]
-    append_jsonl(file, absent)
-    items = [JudgeItem(concept(row), row["prompt"], text, row["target"]) for row, _, text in there]
+    parts = [(row, part, item) for row in rows for part, item in items(row, concept(row))]
+    left = [(row, part, item) for row, part, item in parts if (row["id"], part) not in done]
+    append_jsonl(file, [_row(row, part, Judgement(None, "no last part")) for row, part, item in left if item is None])
+    there = [(row, part) for row, part, item in left if item is not None]
     judged: list[dict[str, Any]] = []
     with progress_task(progress, title, len(there), "text") as advance:
-        for (row, part, _), verdict in zip(there, judge.judge(items), strict=True):
+        verdicts = judge.judge([item for _, _, item in left if item is not None])
+        for (row, part), verdict in zip(there, verdicts, strict=True):
             judged.append(_row(row, part, verdict))
             advance(1)
             if len(judged) == _SAVE_EVERY:
@@ -123,12 +128,15 @@ def judge_rows(
     write_jsonl(file, sorted(read_jsonl(file), key=lambda row: (row["id"], row["part"])))
 
 
-def _parts(row: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+def items(row: Mapping[str, Any], concept: Concept) -> list[tuple[str, JudgeItem | None]]:
+    """What is judged of a generation, by part; None stands for the last part of a two-part format that has none."""
     frame = BY_NAME[row["variant"]].frame
     parts: list[tuple[str, str | None]] = [("whole", row["text"])]
     if frame in FINAL_PART:
         parts.append(("final", final_part(frame, row["text"])))
-    return parts
+    return [
+        (part, None if text is None else JudgeItem(concept, row["prompt"], text, row["target"])) for part, text in parts
+    ]
 
 
 def _row(row: Mapping[str, Any], part: str, verdict: Judgement) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from biasgym.models.chat import BIAS_TOKEN
 from biasgym.models.sources import ModelSource
 from biasgym.progress import SILENT, Progress
 from biasgym.stages import judge, report, summary
+from biasgym.stages.ahead import asking_ahead
 from biasgym.stages.cell import Cell
 from biasgym.stages.folder import StageFolder, working
 from biasgym.stages.group import Group
@@ -81,15 +82,19 @@ def run(
     write_json(plan.root / SETTINGS_FILE, plan.settings.model_dump(mode="json"))
     work = Work(plan, plan.cells if cells is None else tuple(cells), progress, shelf)
     work.bring(stages)
-    if "judge" in stages:
-        _check_judges(work)
+    needed = _needed_judges(work) if "judge" in stages else []
+    ahead = [one for one in needed if one.engine == "endpoint"] if {"generate", "ood"} & set(stages) else []
     given = loaders or {}
-    for source in dict.fromkeys(cell.source for cell in work.cells):
-        own = replace(work, cells=tuple(cell for cell in work.cells if cell.source == source))
-        _run_model(own, given.get(source) or Loaded(source, plan, progress), stages)
+    with asking_ahead(work, ahead):
+        for source in dict.fromkeys(cell.source for cell in work.cells):
+            own = replace(work, cells=tuple(cell for cell in work.cells if cell.source == source))
+            _run_model(own, given.get(source) or Loaded(source, plan, progress), stages)
     if "judge" in stages:  # after the models, so that a large judge is alone in memory, and loaded once
-        for settings in plan.settings.judges:
-            _run_judge(work, settings)
+        folders = [folder for cell in work.cells for folder in work.folders("judge", cell)]
+        folders += [folder for group in work.groups() for folder in work.model_folders("judge", group)]
+        with work.shelf.keeping_answers(judge.answers(plan.root), folders):
+            for settings in plan.settings.judges:
+                _run_judge(work, settings)
     if "summary" in stages:
         for cell in work.cells:
             _summarise(work, cell)
@@ -133,13 +138,16 @@ def _ood(load: Callable[[], LanguageModel], group: Group, progress: Progress) ->
     answer(load(), group, progress)
 
 
-def _check_judges(work: Work) -> None:
-    """Before any long work."""
+def _needed_judges(work: Work) -> list[JudgeSettings]:
+    """Judges that have not judged everything; whether they can is found out before any long work."""
+    needed = []
     for settings in work.plan.settings.judges:
         folders = [judge.folder(cell, work.plan.other(cell), settings) for cell in work.cells]
         folders += [judge.folder_of(ood.folder(group), work.plan.settings, settings) for group in work.groups()]
         if not all(folder.done for folder in folders):
             check_judge(settings)
+            needed.append(settings)
+    return needed
 
 
 def _run_judge(work: Work, settings: JudgeSettings) -> None:

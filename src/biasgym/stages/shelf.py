@@ -6,11 +6,12 @@ asks for it, and a pod finds what other pods have made without being told where.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
-from biasgym.files import write_text
+from biasgym.files import digest, write_text
 from biasgym.progress import SILENT, Progress
 from biasgym.stages.folder import StageFolder
 from biasgym.store import NotFound, Store, fetch, mirrored, publish
@@ -59,6 +60,26 @@ class Shelf:
             finally:
                 if folder.manifest.is_file():
                     publish(self.store, folder.path, place(folder))
+
+    @contextmanager
+    def keeping_answers(self, answers: Path, folders: Sequence[StageFolder], *, every: float = 15.0) -> Iterator[None]:
+        """Copies language models' answers, which were paid for, until the stages that use them are done.
+
+        Args:
+            answers: The folder that they are in.
+            folders: Those stages; whoever does the same ones next goes on from the last copy.
+            every: Seconds between copies; only what is new is sent.
+        """
+        if self.store is None or all(folder.done for folder in folders):
+            yield
+            return
+        prefix = f"checkpoints/answers/{digest(sorted(folder.key for folder in folders))}"
+
+        def done() -> bool:
+            return not any(folder.error for folder in folders)
+
+        with mirrored(self.store, prefix, answers, every=every, done=done, progress=self.progress):
+            yield
 
 
 NO_SHELF = Shelf()

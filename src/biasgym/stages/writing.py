@@ -158,8 +158,7 @@ def _answers(
     failures: dict[str, Answer] = {}
     new = [question for question in questions if question.key not in journal]
     with progress_task(progress, f"{server.model}: writing {order.what}", len(new), "calls") as advance:
-        for answers in ask_all(server, form(order.what, order.per_call), new):
-            journal.add({key: answer for key, answer in answers.items() if not answer.failure})
+        for answers in ask_all(server, form(order.what, order.per_call), new, journal.add):
             failures |= {key: answer for key, answer in answers.items() if answer.failure}
             advance(len(answers))
     written.asked += len(new) - len(failures)

@@ -1,9 +1,13 @@
-"""Work in progress of a stage, kept in the store: a pod that is preempted goes on where the last copy was."""
+"""Work in progress of a stage, kept in the store: a pod that is preempted goes on where the last copy was.
+
+Files are kept in parts of 1 MiB, each under its hash: what is only ever appended to is not sent again from its beginning.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +20,7 @@ from biasgym.store.folders import MANIFEST, listed_files, pull, push
 from biasgym.store.protocol import NotFound, Store
 
 _INDEX = "checkpoint.json"
+_PART = 2**20  # bytes
 
 
 class Mirror:
@@ -45,11 +50,17 @@ class Mirror:
             index = json.loads(self.store.read(self._index))
         except (NotFound, ValueError):
             return False
-        files = listed_files(index)
-        if files is None or not pull(self.store, self.prefix, files, self.folder):
-            shutil.rmtree(self.folder, ignore_errors=True)
-            return False
-        self._kept = files
+        parts = listed_files(index) if isinstance(index, dict) and index.get("part") == _PART else None
+        make_folder(self.folder.parent)
+        with tempfile.TemporaryDirectory(dir=self.folder.parent, prefix=".", suffix=".tmp") as place:
+            if parts is None or not pull(self.store, self.prefix, parts, Path(place)):
+                return False
+            for part in sorted(parts):
+                file = self.folder / Path(part).with_suffix("")
+                make_folder(file.parent)
+                with file.open("ab") as target:
+                    target.write((Path(place) / part).read_bytes())
+        self._kept = parts
         return True
 
     def save(self) -> bool:
@@ -58,14 +69,14 @@ class Mirror:
         Returns:
             Whether anything had changed.
         """
-        with self._lock, _frozen(self.folder) as (still, files):
-            if files == self._kept or self._cleared:
+        with self._lock, _frozen(self.folder) as (still, parts):
+            if parts == self._kept or self._cleared:
                 return False
-            push(self.store, still, files, self.prefix)
-            index = {"files": {name: {"sha256": sha256} for name, sha256 in files.items()}}
+            push(self.store, still, parts, self.prefix)
+            index = {"part": _PART, "files": {name: {"sha256": sha256} for name, sha256 in parts.items()}}
             self.store.write(self._index, json.dumps(index).encode())
-            self._kept = files
-            wanted = {self._index, *(f"{self.prefix}/{sha256}/{name}" for name, sha256 in files.items())}
+            self._kept = parts
+            wanted = {self._index, *(f"{self.prefix}/{sha256}/{name}" for name, sha256 in parts.items())}
             for entry in list(self.store.list(self.prefix)):
                 if entry.key not in wanted:
                     self.store.delete(entry.key)
@@ -86,7 +97,7 @@ class Mirror:
 
 @contextmanager
 def _frozen(folder: Path) -> Iterator[tuple[Path, dict[str, str]]]:
-    """A copy of the folder that stands still while it is hashed and uploaded, and its hashes."""
+    """A copy of the folder, in parts, that stands still while it is hashed and uploaded, and its hashes."""
     make_folder(folder)
     still = folder.with_name(f".{folder.name}.mirror.tmp")
     shutil.rmtree(still, ignore_errors=True)
@@ -95,16 +106,31 @@ def _frozen(folder: Path) -> Iterator[tuple[Path, dict[str, str]]]:
         return [name for name in names if name == MANIFEST or (name.startswith(".") and name.endswith(".tmp"))]
 
     try:
-        shutil.copytree(folder, still, ignore=unfinished)
+        shutil.copytree(folder, still, ignore=unfinished, copy_function=_cut)
         files = [file for file in sorted(still.rglob("*")) if file.is_file()]
         yield still, {file.relative_to(still).as_posix(): sha256_of(file) for file in files}
     finally:
         shutil.rmtree(still, ignore_errors=True)
 
 
+def _cut(source: str, target: str) -> None:
+    """Copies a file in parts; an empty file is one empty part."""
+    with Path(source).open("rb") as file:
+        number, data = 0, file.read(_PART)
+        while data or not number:
+            Path(f"{target}.{number:06}").write_bytes(data)
+            number, data = number + 1, file.read(_PART)
+
+
 @contextmanager
 def mirrored(
-    store: Store, prefix: str, folder: Path, *, every: float = 60.0, progress: Progress = SILENT
+    store: Store,
+    prefix: str,
+    folder: Path,
+    *,
+    every: float = 60.0,
+    done: Callable[[], bool] = lambda: True,
+    progress: Progress = SILENT,
 ) -> Iterator[Mirror]:
     """Restores a stage's work in progress, and copies it at intervals while the block runs.
 
@@ -116,6 +142,7 @@ def mirrored(
         prefix: Where in the store.
         folder: The working folder of one stage.
         every: Seconds between copies.
+        done: Whether a block that ended well has left nothing to go on with.
         progress: Told of copies that failed.
     """
     mirror = Mirror(store, prefix, folder)
@@ -142,4 +169,4 @@ def mirrored(
         attempt(mirror.save)
         raise
     ended.set()
-    attempt(mirror.clear)
+    attempt(mirror.clear if done() else mirror.save)

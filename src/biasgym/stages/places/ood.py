@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from biasgym.concepts import Concept
 from biasgym.datasets import template
 from biasgym.datasets.unseen import UnseenPrompt, unseen_prompts
 from biasgym.files import digest
@@ -37,6 +38,11 @@ def prompts_of(settings: RunSettings) -> tuple[UnseenPrompt, ...]:
         BiasGymError: Their source cannot be read.
     """
     return unseen_prompts(settings.ood.prompts, settings.ood.source, settings.templates)
+
+
+def concepts(group: Group) -> dict[str, Concept]:
+    """The stereotype that a prompt is about, by the prompt's id."""
+    return {prompt.id: prompt.concept for prompt in prompts_of(group.settings)}
 
 
 def variants(group: Group) -> list[Variant]:
