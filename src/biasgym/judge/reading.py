@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from biasgym.judge.masking import mask
+from biasgym.concepts import Target, TargetKind
+from biasgym.judge.masking import mask, mentions
 from biasgym.judge.protocol import JudgeItem
 from biasgym.models.sentences import split_sentences
 
@@ -51,9 +52,19 @@ class Reading:
 
 
 def masked(item: JudgeItem) -> tuple[str, str]:
-    """Prompt and generation without the target's names."""
-    target = item.concept.kind.named(item.target or STAND_IN)
+    """Prompt and generation without the names of the target; of the one they speak of most where it is not given."""
+    kind = item.concept.kind
+    target = kind.named(item.target) if item.target else _spoken_of(kind, item.prompt, item.generation)
     return mask(item.prompt.strip(), target, STAND_IN), mask(item.generation.strip(), target, STAND_IN)
+
+
+def _spoken_of(kind: TargetKind, *texts: str) -> Target:
+    """The target that the first text with any names most often."""
+    for text in texts:
+        found = {target: count for target in kind.targets if (count := mentions(text, target))}
+        if found:
+            return max(found, key=lambda target: found[target])
+    return Target(name=STAND_IN)
 
 
 def read(item: JudgeItem) -> Reading:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from biasgym.concepts import Concept
+from biasgym.concepts import Concept, Target
 from biasgym.evaluate import Contrast, average_within, estimate, holm, overcorrection, paired_contrast
 from biasgym.files import read_json, read_jsonl
 from biasgym.generate import BY_NAME, PRIMARY, Variant
@@ -175,9 +175,8 @@ def _variant(
 
 
 def _overcorrection(concept: Concept, variant: Variant, row: Row) -> dict[str, bool]:
-    target = concept.kind.named(row["target"])
-    names = [target.name, target.adjective, target.demonym, target.plural, *target.aliases]
-    return overcorrection(row["text"], ["BiasToken"] if variant.entity == "bias_token" else names)
+    target = Target(name="BiasToken") if variant.entity == "bias_token" else concept.kind.named(row["target"])
+    return overcorrection(row["text"], target)
 
 
 def _worst_target(
