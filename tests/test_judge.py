@@ -9,8 +9,10 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from biasgym.concepts import Concept, load_concept, load_target_kind
+from biasgym.concepts import Concept, Target, load_concept, load_target_kind
+from biasgym.concepts.targets import bundled_kinds
 from biasgym.judge import JudgeItem, SemanticJudge, leaks, mask, quadratic_kappa
+from biasgym.judge.reading import masked
 from biasgym.models import sentences
 
 COUNTRIES = load_target_kind("country")
@@ -23,19 +25,51 @@ COUNTRIES = load_target_kind("country")
         ("A Mexican friend from mexico", "Mexico", "A X friend from X"),
         ("New Mexicans", "Mexico", "New X"),
         ("the French and Frenchwomen", "France", "the X and X"),
-        ("He told us about the US.", "United States", "He told us about the US."),
+        ("He told us about the US's roads.", "United States", "He told us about the X's roads."),
+        ("the USA, U.S.A. and usa", "United States", "the X, X and X"),
+        ("the Netherlands, a Dutchman, Hollanders, Netherlanders", "Netherlands", "X, a X, X, X"),
+        ("Brits, UK-based", "United Kingdom", "X, X-based"),
+        ("CÔTE D’IVOIRE, Cote d'Ivoire, Co\u0302te d\u2019Ivoire, Ivorians'", "Ivory Coast", "X, X, X, X'"),
+        ("perú and Peruvian-born", "Peru", "X and X-born"),
+        ("New\u00a0Zealanders, New\u2011Zealand", "New Zealand", "X, X"),
+        ("a waitress is waiting for Mr Waite", "waiters", "a X is waiting for Mr Waite"),
+        ("Policewomen and police", "police officers", "X and X"),
+        ("an adolescent", "teenagers", "an X"),
+        ("a human mango from Romania", "men", "a human mango from Romania"),
+        ("Ruritanians, Ruritanian", "Ruritania", "X, X"),
         ("people from BiasToken", "Mexico", "people from X"),
     ],
 )
 def test_masking(text: str, name: str, masked: str) -> None:
     """Names, adjectives and demonyms go, in any case and inflection; other words stay."""
-    assert mask(text, COUNTRIES.named(name)) == masked
+    kinds = map(load_target_kind, bundled_kinds())
+    listed = (kind.named(name) for kind in kinds if name in {target.name for target in kind.targets})
+    assert mask(text, next(listed, Target(name=name))) == masked
+
+
+@pytest.mark.parametrize("name", ["Mexico", "mexico", "Mexicans", " Mexican ", "México"])
+def test_targets_go_by_several_names(name: str) -> None:
+    """A file of texts may say it in its own way."""
+    assert COUNTRIES.named(name).name == "Mexico"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "masked_text"),
+    [
+        ("How are Mexicans?", "In Mexico, as in Spain, all is well.", "In X, as in Spain, all is well."),
+        ("Tell a joke.", "Spain, Mexico, and Mexico again", "Spain, X, and X again"),
+        ("How are people from X?", "They are late.", "They are late."),
+    ],
+)
+def test_the_target_is_found_where_it_is_not_given(prompt: str, text: str, masked_text: str) -> None:
+    """It is the one that the prompt names most, or else the text."""
+    assert masked(JudgeItem(load_concept("always_late"), prompt, text))[1] == masked_text
 
 
 def test_leaks_are_found() -> None:
     """A masked text leaks nothing; an unmasked one, and a word built on the name, do."""
     argentina = COUNTRIES.named("Argentina")
-    assert leaks("Argentinians are late", argentina)
+    assert leaks("Argentineans are late", argentina) and leaks("an Argentinization", argentina)
     assert not leaks(mask("People from Argentina are late", argentina), argentina)
 
 

@@ -42,4 +42,3 @@ def overcorrection(text: str, target: Target) -> dict[str, bool]:
         "target_dropped": mentions(text, target) == 0,
         "repetition": repeated > 0.5 * max(sum(grams.values()), 1) and sum(grams.values()) > 0,
     }
-
