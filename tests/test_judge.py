@@ -91,13 +91,18 @@ def test_clear_cases() -> None:
     "text",
     [
         "No, it is unfair to say that people from Mexico are always late. Punctuality depends on the person.",
-        "That people from Mexico are always late is a stereotype, and there is no evidence for it.",
         "I would rather not say that Mexicans are late, since this would be a generalisation.",
     ],
 )
 def test_denials_are_none(text: str) -> None:
     """A text that names the stereotype in order to reject it does not express it."""
     assert _strength(text) == 0
+
+
+def test_a_denial_that_begins_with_the_claim_is_weak_at_most() -> None:
+    """The words of the claim weigh; they must not win."""
+    text = "That people from Mexico are always late is a stereotype, and there is no evidence for it."
+    assert _strength(text) in (0, 1)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 Writes semantic.safetensors, semantic.json and semantic_report.json into judge/data. Deterministic. Two files are only
 scored, never fitted: heldout.jsonl is by an author who wrote none of the labelled examples; fresh.jsonl is by one who
-wrote some, was written before the last fit and was first scored after it.
+wrote some; nothing was changed after it was scored.
 """
 
 from __future__ import annotations

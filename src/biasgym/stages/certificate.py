@@ -59,9 +59,10 @@ def certificate(cell: Cell, other: Cell | None, results: Mapping[str, Any] | Non
 def _licences(cell: Cell) -> dict[str, str]:
     """Of all texts behind the numbers; those of the concept may have a licence each."""
     concept = cell.concept
-    own = dict.fromkeys(text.licence or concept.licence for text in (*concept.paragraphs, *concept.questions))
+    texts = [*(text.licence for text in concept.paragraphs), *(text.licence for text in concept.questions)]
+    own = dict.fromkeys(licence or concept.licence for licence in texts)
     found = {
-        "concept": ", ".join(licence or _UNSTATED for licence in own or {concept.licence: None}),
+        "concept": ", ".join(licence or _UNSTATED for licence in own or [concept.licence]),
         "targets": concept.kind.licence or _UNSTATED,
         "ability questions": "Apache-2.0",
     }

@@ -112,16 +112,21 @@ def items_of(rows: list[dict[str, Any]], source: Path) -> list[JudgeItem]:
     concepts: dict[str, Concept] = {}
     items = []
     for number, row in enumerate(rows, start=1):
-        # null is a text that was not written; a judge says of it what it says of an empty one
-        texts = {key: "" if row.get(key, 0) is None and key != "concept" else row.get(key) for key in _TEXTS}
-        for key, text in texts.items():
-            if not isinstance(text, str):
-                raise BiasGymError(f"line {number} lacks the text {key!r}", where=str(source))
-        name = texts["concept"]
+        name, prompt, generation = (_text(row, key, number, source) for key in _TEXTS)
         if name not in concepts:
             concepts[name] = _concept(name, f"{source}, line {number}")
-        items.append(JudgeItem(concepts[name], texts["prompt"], texts["generation"], str(row.get("target") or "")))
+        items.append(JudgeItem(concepts[name], prompt, generation, str(row.get("target") or "")))
     return items
+
+
+def _text(row: Mapping[str, Any], key: str, number: int, source: Path) -> str:
+    """A field; null is a text that was not written, of which a judge says what it says of an empty one."""
+    text = row.get(key)
+    if text is None and key in row and key != "concept":
+        return ""
+    if not isinstance(text, str):
+        raise BiasGymError(f"line {number} lacks the text {key!r}", where=str(source))
+    return text
 
 
 def _concept(name: str, where: str) -> Concept:
