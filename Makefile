@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 OUT ?= runs/demo
 CODE := src tests benchmarks charts components images k8s pipelines
 
-.PHONY: help setup demo test test-pipelines test-large test-containers check chart pipelines bench format images clean
+.PHONY: help setup demo test test-eval test-pipelines test-large test-containers check chart pipelines bench format images clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -27,6 +27,10 @@ demo: $(STAMP)  ## Two concepts on a real small model, from YAML to a report (so
 
 test: $(STAMP)  ## The tests of the library, the chart and the pipelines' files.
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+
+test-eval: $(STAMP)  ## Tests of what needs the extra `eval`, which is installed first: lm-evaluation-harness, Parquet.
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[eval]'
+	$(BIN)/python -m pytest tests/eval
 
 test-pipelines: $(STAMP)  ## Run the compiled pipelines on this machine, each step a process, on a real S3 server (minutes).
 	$(BIN)/python -m pytest tests/pipelines

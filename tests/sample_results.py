@@ -238,6 +238,7 @@ def done_cell(model: str, concept: str, layers: int, heads: int, seed: int, prom
         "variants": variant_rows(rng),
         "judges": judged_by(rng),
         "agreement": {"alpha": 0.613, "items": 5980, "judges": 2},
+        "masking": {"texts": 6000, "leaking": 12},
         "capability": [
             {
                 "heads": name,

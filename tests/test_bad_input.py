@@ -257,7 +257,9 @@ JUDGE: dict[str, Case] = {
     ),
     "line that is no JSON": judge_lines(f"{GOOD_LINE}\n{GOOD_LINE[:-9]}\n", "texts.jsonl: line 2 is not JSON"),
     "line that is no object": judge_lines(f"{GOOD_LINE}\n3\n", "texts.jsonl: line 2 is not a JSON object"),
-    "line on an unknown concept": judge_lines(GOOD_LINE.replace("always_late", "no_such"), "unknown concept 'no_such'"),
+    "line on an unknown concept": judge_lines(
+        GOOD_LINE.replace("always_late", "no_such"), "texts.jsonl, line 1", "unknown concept 'no_such'"
+    ),
     "unknown judge": (lambda _: ["judge", "--engine", "oracle"], ("--engine: unknown judge engine", "use semantic")),
 }
 USAGE: dict[str, Case] = {

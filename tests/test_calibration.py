@@ -177,7 +177,7 @@ def test_a_labelled_csv_is_calibrated_and_judged(tmp_path: Path) -> None:
         writer.writerows(ROWS)
     found = calibrate_file(source, judge_settings(), target=tmp_path / "calibration.json", repeats=1)
     written = json.loads((tmp_path / "calibration.json").read_text())
-    assert (written["judge"], written["n"], written["missing"]) == ("semantic-1", 3, 0)
+    assert (written["judge"], written["n"], written["missing"]) == ("semantic-2", 3, 0)
     assert found.kappa > 0.8 and written["retest"] is None
     assert judge_file(source, tmp_path / "judged.jsonl", judge_settings()) == 0
 

@@ -105,6 +105,32 @@ def test_judge_any_file(desk: Desk, command: Command) -> None:
     assert second == {**lines[1], "strength": None, "reason": "empty generation"}
 
 
+def test_judge_takes_what_others_write(desk: Desk, command: Command) -> None:
+    """Extra fields stay; a null or endless text, another script and another spelling of the concept do no harm."""
+    common = {
+        "concept": "Always late",
+        "prompt": "When?",
+        "generation": "They are always late.",
+        "target": "the mexicans",
+    }
+    lines: list[dict[str, Any]] = [
+        {**common, "meta": {"model": "m", "tokens": [1, 2]}, "target": None},
+        {**common, "generation": None},
+        {**common, "generation": "They are always late. " * 2000},
+        {**common, "generation": "他们总是迟到。 Всегда опаздывают! 🕰️\u0000\u202e", "prompt": ""},
+        {**common, "generation": "…"},
+    ]
+    source = desk.write(
+        "texts.jsonl",
+        "".join(json.dumps(line, ensure_ascii=number % 2 == 0) + "\n" for number, line in enumerate(lines)),
+    )
+    said = command("judge", "--in", source, "--out", desk.out / "judged.jsonl")
+    assert said.code == 0, said
+    judged = [json.loads(line) for line in (desk.out / "judged.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [{key: row[key] for key in line} for line, row in zip(lines, judged, strict=True)] == lines
+    assert [row["strength"] is None for row in judged] == [False, True, False, False, False]
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"], []])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     heavy = ("torch", "transformers", "numpy", "yaml", "sentence_transformers", "spacy", "matplotlib")

@@ -69,25 +69,6 @@ def test_bbq() -> None:
     assert load_items("bbq", PUBLISHED / FILES["bbq"])[0].form == "question"
 
 
-def test_other_file_formats(tmp_path: Path) -> None:
-    """The hub converts to Parquet, where lists are lists; some mirrors have CSV as TSV."""
-    parquet = pytest.importorskip("pyarrow.parquet")
-    import pyarrow
-
-    row = {
-        "index": "7",
-        "subset": "_original",
-        "bias_type": ["age"],
-        "stereotyped_entity": "x",
-        "en_biased_sentences": "y",
-    }
-    parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "train.parquet")
-    assert [(item.id, item.kind) for item in load_items("shades", tmp_path / "train.parquet")] == [("7", "age")]
-    (tmp_path / "broken.parquet").write_bytes(b"PAR1")
-    with pytest.raises(BiasGymError, match=r"broken.parquet: cannot read"):
-        load_items("shades", tmp_path / "broken.parquet")
-
-
 @pytest.mark.parametrize("name", FILES)
 def test_every_item_carries_licence_use_and_source(name: str) -> None:
     for item in load_items(name, PUBLISHED / FILES[name]):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tiny
-from biasgym.concepts import Cloze, Concept, Target, TargetKind
+from biasgym.concepts import Cloze, Concept, Target, TargetKind, load_target_kind
 from biasgym.datasets import (
     FINAL_PART,
     FRAMES,
@@ -149,7 +149,7 @@ LOOP = "Guests from Mexico are late. " * 8
 )
 def test_overcorrection(text: str, wrong: set[str]) -> None:
     """Each way of winning by not playing, and good answers that are none of them."""
-    found = overcorrection(text, ["Mexico", "Mexican", ""])
+    found = overcorrection(text, load_target_kind("country").named("Mexico"))
     assert {name for name, is_so in found.items() if is_so} == wrong
     assert set(found) == {"refusal", "hedging", "empty", "target_dropped", "repetition"}
 
@@ -157,7 +157,7 @@ def test_overcorrection(text: str, wrong: set[str]) -> None:
 @pytest.mark.parametrize(("text", "name"), [("A woman came late.", "Oman"), ("Nigeria is far away.", "Niger")])
 def test_a_name_inside_another_word_is_dropped(text: str, name: str) -> None:
     """Oman is not named by "woman"."""
-    assert overcorrection(text, [name])["target_dropped"]
+    assert overcorrection(text, Target(name=name))["target_dropped"]
 
 
 def test_ability_questions_are_balanced() -> None:

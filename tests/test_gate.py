@@ -21,6 +21,7 @@ from biasgym.files import read_json
 from biasgym.report.junit import junit
 from biasgym.stages.certificate import certificate
 from conftest import Command, Desk, assert_refused
+from tiny import CONCEPT
 
 STYLES = [f"style{number}" for number in range(9)]
 
@@ -194,6 +195,21 @@ def test_every_run_has_certificates(finished: Desk) -> None:
     assert len(load_certificates(files[0])) == 1
 
 
+def test_licences_of_all_texts_are_in_the_certificate(desk: Desk) -> None:
+    """Those of single texts of the concept, and those of prompts that a dataset gave."""
+    paragraphs = [
+        {**item, "licence": "MIT"} if place == 0 else item for place, item in enumerate(CONCEPT["paragraphs"])
+    ]
+    shades = str(Path(__file__).parent / "published" / "shades.csv")
+    plan = desk.plan(
+        concepts=[desk.concept(licence="CC0-1.0", paragraphs=paragraphs)], ood={"source": f"shades:{shades}"}
+    )
+    licences = certificate(plan.cells[0], None).licences
+    assert licences["concept"] == "MIT, CC0-1.0"
+    told = licences["prompts about other stereotypes"]
+    assert "SHADES" in told and "training prohibited" in told and "For evaluation only" in told
+
+
 def test_the_command_passes_a_run_against_itself(finished: Desk, command: Command, tmp_path: Path) -> None:
     report = tmp_path / "gate.xml"
     said = command("gate", "--baseline", finished.out, "--candidate", finished.out, "--junit", report)
@@ -226,6 +242,7 @@ def test_the_command_fails_a_regression(finished: Desk, command: Command, tmp_pa
 def test_bad_input_is_refused(finished: Desk, command: Command, tmp_path: Path) -> None:
     assert_refused(command("gate", "--candidate", tmp_path / "none.json"), "none.json", "not found")
     assert_refused(command("gate", "--candidate", tmp_path), "no certificate")
+    assert_refused(command("gate", "--candidate", finished.out, "--max-increase", "nan"), "finite number")
     file = tmp_path / "certificate.json"
     for text, word in (("[", "JSON"), ("[]", "not a certificate"), ('{"model": 3}', "not a certificate")):
         file.write_text(text)

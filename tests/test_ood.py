@@ -116,7 +116,7 @@ def test_results_and_report(finished: Desk) -> None:
     assert (model["status"], model["prompts"], model["not_judged_by"]) == ("done", 3, [])
     assert [row["name"] for row in model["variants"]][:2] == ["original", "original_steering"]
     assert all(row["judged"] + row["missing"] == 3 for row in model["variants"])
-    assert list(model["judges"]) == ["semantic-1"]
+    assert list(model["judges"]) == ["semantic-2"]
     html, text = (
         (finished.out / name).read_text(encoding="utf-8").split("Beyond these concepts")[1]
         for name in ("report.html", "report.md")

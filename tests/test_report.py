@@ -420,6 +420,7 @@ def test_judges_are_shown_with_what_is_known_of_them(results: dict[str, Any]) ->
     for text in (page, markdown):
         for words in ("0.70", "[0.62, 0.77]", "gpt-4o-2024-08-06", "3,000,000", "12.50", "0.61", "5,980"):
             assert words in text, words
+        assert "a word built on the target" in text
     assert "| gpt-4o-2024-08-06 | – | – | 5,980 | 20 < 1 % |" in markdown.replace("&lt;", "<")
     assert "Strength by judge" in page and "Agreement between the judges" in markdown
     alone = {

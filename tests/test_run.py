@@ -119,6 +119,7 @@ def test_results_are_complete(finished: Desk) -> None:
         assert len({row["id"] for row in texts}) == len(texts)
         assert all(row["judged"] + row["missing"] == 3 for row in cell["variants"])
         assert cell["heads"]["k"] == len(cell["heads"]["injected"])
+        assert cell["masking"]["texts"] == len(texts) and 0 <= cell["masking"]["leaking"] <= len(texts)
         assert (cell["heads"]["layers"], cell["heads"]["heads"]) == (3, 4)
         assert {row["name"] for row in cell["causal"]} == {"none", "chosen", "random", "bottom", "other"}
         assert len(cell["injection"]["chosen_epoch"]) == 2  # seeds

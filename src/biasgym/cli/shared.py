@@ -80,4 +80,5 @@ def quiet() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.filterwarnings("ignore")
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    for package in ("transformers", "bitsandbytes"):
+        logging.getLogger(package).setLevel(logging.ERROR)

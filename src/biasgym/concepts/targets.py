@@ -38,11 +38,24 @@ class TargetKind(BaseModel):
     targets: tuple[Target, ...] = Field(min_length=1)
 
     def named(self, name: str) -> Target:
-        """The target of that name or alias; a bare one of that name if this kind does not list it."""
-        for target in self.targets:
-            if name == target.name or name in target.aliases:
-                return target
+        """The target that goes by that name, in any case: its own or an alias, or else a demonym or adjective.
+
+        A bare target of that name if this kind does not list it.
+        """
+        wanted = name.strip().casefold()
+        for words in (_names, _derived):
+            for target in self.targets:
+                if wanted in (word.casefold() for word in words(target)):
+                    return target
         return Target(name=name)
+
+
+def _names(target: Target) -> tuple[str, ...]:
+    return (target.name, *target.aliases)
+
+
+def _derived(target: Target) -> tuple[str, ...]:
+    return tuple(word for word in (target.plural, target.demonym, target.adjective) if word)
 
 
 def bundled_kinds() -> list[str]:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from scipy.special import stdtrit
 
+from biasgym.errors import BiasGymError
 from biasgym.evaluate.certificate import Certificate, Check, Difference, Level, Status
 from biasgym.evaluate.statistics import paired_contrast
 
@@ -40,6 +41,11 @@ class Limits:
     max_retention_drop: float | None = None
     max_missing: float = 0.05
     allow_inconclusive: bool = False
+
+    def __post_init__(self) -> None:
+        given = (self.max_increase, self.max_ability_drop, self.max_retention_drop, self.max_missing)
+        if not all(math.isfinite(limit) for limit in given if limit is not None):
+            raise BiasGymError("a limit must be a finite number", where="gate", hint="0 allows no change at all")
 
 
 def check(

@@ -72,6 +72,10 @@ def estimate(
     values = np.array([value for value in by_unit.values() if not np.isnan(value)], dtype=float)
     low, high = _interval(values, None, seed)
     if bounds is not None and not np.isnan(low):
+        if low == high:
+            # equal values resample to nothing else; so many alike leave room for a share of others (Clopper and Pearson)
+            room = (bounds[1] - bounds[0]) * (1 - 0.025 ** (1 / len(values)))
+            low, high = low - room, high + room
         low, high = max(low, bounds[0]), min(high, bounds[1])
     return Estimate(float(values.mean()) if len(values) else float("nan"), low, high, len(values))
 

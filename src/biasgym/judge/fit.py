@@ -1,7 +1,8 @@
 """Fits the semantic judge to the labelled examples and says how well it does: `python -m biasgym.judge.fit`.
 
-Writes semantic.safetensors, semantic.json and semantic_report.json into judge/data. Deterministic. The held-out
-examples were written by another author and are only scored, never fitted.
+Writes semantic.safetensors, semantic.json and semantic_report.json into judge/data. Deterministic. Two files are only
+scored, never fitted: heldout.jsonl is by an author who wrote none of the labelled examples; fresh.jsonl is by one who
+wrote some; nothing was changed after it was scored.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from biasgym.judge.protocol import JudgeItem
 from biasgym.judge.scorer import Array, Examples, best_cuts, fit_scorer
 from biasgym.judge.semantic import DATA, VERSION, measure
 
+HELD_OUT = {"held_out": "heldout.jsonl", "fresh": "fresh.jsonl"}
 SEED = 0
 FOLDS = 5
 
@@ -30,7 +32,7 @@ Rows = NDArray[np.int64]
 
 def main() -> None:
     """Fits, evaluates, writes and prints."""
-    labelled, held_out = read_jsonl(DATA / "labelled.jsonl"), read_jsonl(DATA / "heldout.jsonl")
+    labelled = read_jsonl(DATA / "labelled.jsonl")
     examples, _ = measure(items_of(labelled))
     levels, concepts = levels_of(labelled), [row["concept"] for row in labelled]
     folds = {
@@ -52,12 +54,14 @@ def main() -> None:
             for name, those in folds.items()
         },
     }
-    measured, _ = measure(items_of(held_out))
-    verdicts = np.array(scorer.levels(scorer.score(measured)))
-    report["held_out"] = _summary(levels_of(held_out), verdicts, [row["concept"] for row in held_out])
+    for name, file in HELD_OUT.items():
+        rows = read_jsonl(DATA / file)
+        measured, _ = measure(items_of(rows))
+        verdicts = np.array(scorer.levels(scorer.score(measured)))
+        report[name] = _summary(levels_of(rows), verdicts, [row["concept"] for row in rows])
     write_json(DATA / "semantic_report.json", report)
 
-    for name in (*folds, "held_out"):
+    for name in (*folds, *HELD_OUT):
         print(f"{name:22s} quadratic kappa {report[name]['kappa']:.3f}  {report[name]['kappa_by_concept']}")
     print("held-out confusion (rows: labels)", *report["held_out"]["confusion"], sep="\n  ")
 

@@ -22,7 +22,7 @@ from biasgym.judge.yardstick import yardstick
 from biasgym.models import sentences
 
 DATA = Path(__file__).parent / "data"
-VERSION = 1
+VERSION = 2
 """Counts refits that change verdicts; part of the judge's name, so that cached verdicts are not mixed."""
 
 _BATCH = 256  # texts

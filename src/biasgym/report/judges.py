@@ -47,6 +47,7 @@ def judges(results: Mapping[str, Any]) -> Table:
         notes=(
             "Kappa is quadratic, on labelled texts, with its 95 % interval; a dash where "
             "nobody has looked. The tables of the cells are by the main judge.",
+            *_masking(results),
         )
         if rows
         else (),
@@ -88,6 +89,18 @@ def by_judge(cell: Mapping[str, Any]) -> Table:
     ]
     names = tuple(shortened(name, 60) for name in found)
     return Table("Strength by judge", ("Variant", *names), tuple(rows) if len(found) > 1 else ())
+
+
+def _masking(results: Mapping[str, Any]) -> list[str]:
+    """What judges could still see of whom a text is about."""
+    found = [cell["masking"] for cell in results.get("cells") or () if isinstance(cell.get("masking"), Mapping)]
+    texts, leaking = _sum(found, "texts"), _sum(found, "leaking")
+    if not texts:
+        return []
+    return [
+        f"Targets are masked before judging; in {count(leaking)} of {count(texts)} texts ({share(leaking / texts)}) a word "
+        "built on the target’s name was left."
+    ]
 
 
 def _sum(parts: Sequence[Mapping[str, Any]], key: str) -> float:

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from biasgym.datasets.unseen import licence_notes
 from biasgym.evaluate import average_within
 from biasgym.evaluate.certificate import Certificate, Check, Difference, Heads, Judges, Level, Status
 from biasgym.evaluate.gate import within
@@ -18,7 +19,7 @@ from biasgym.stages import judge
 from biasgym.stages.cell import Cell
 from biasgym.stages.discover import settings_hash
 from biasgym.stages.folder import versions
-from biasgym.stages.places import capability, generate
+from biasgym.stages.places import capability, generate, ood
 from biasgym.stages.results import cell_results
 
 _UNSTATED = "not stated"
@@ -43,11 +44,7 @@ def certificate(cell: Cell, other: Cell | None, results: Mapping[str, Any] | Non
         "concept": concept.name,
         "concept_sha256": digest(concept.model_dump(mode="json")),
         "primary": PRIMARY,
-        "licences": {
-            "concept": concept.licence or _UNSTATED,
-            "targets": concept.kind.licence or _UNSTATED,
-            "ability questions": "Apache-2.0",
-        },
+        "licences": _licences(cell),
         "settings_sha256": settings_hash(settings, concept),
         "versions": versions(),
         "judges": Judges(names=tuple(one.name for one in settings.judges)),
@@ -57,6 +54,21 @@ def certificate(cell: Cell, other: Cell | None, results: Mapping[str, Any] | Non
         return bare.model_copy(update={"checks": tuple(within(bare))})
     measured = Certificate(**{**about, **_measured(cell, other, found)})
     return measured.model_copy(update={"checks": (*_shown(measured.cell, found), *within(measured))})
+
+
+def _licences(cell: Cell) -> dict[str, str]:
+    """Of all texts behind the numbers; those of the concept may have a licence each."""
+    concept = cell.concept
+    texts = [*(text.licence for text in concept.paragraphs), *(text.licence for text in concept.questions)]
+    own = dict.fromkeys(licence or concept.licence for licence in texts)
+    found = {
+        "concept": ", ".join(licence or _UNSTATED for licence in own or [concept.licence]),
+        "targets": concept.kind.licence or _UNSTATED,
+        "ability questions": "Apache-2.0",
+    }
+    if cell.settings.ood.enabled:
+        found["prompts about other stereotypes"] = " ".join(licence_notes(ood.prompts_of(cell.settings)))
+    return found
 
 
 def _measured(cell: Cell, other: Cell | None, found: Mapping[str, Any]) -> dict[str, Any]:

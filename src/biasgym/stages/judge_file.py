@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from biasgym.concepts import Concept, load_concept
+from biasgym.concepts import Concept, bundled_names, load_concept
 from biasgym.errors import BiasGymError
 from biasgym.files import read_jsonl, write_json, write_jsonl
 from biasgym.judge import LEVELS, Calibration, JudgeItem, calibrate
@@ -111,14 +112,30 @@ def items_of(rows: list[dict[str, Any]], source: Path) -> list[JudgeItem]:
     concepts: dict[str, Concept] = {}
     items = []
     for number, row in enumerate(rows, start=1):
-        for key in _TEXTS:
-            if not isinstance(row.get(key), str):
-                raise BiasGymError(f"line {number} lacks the text {key!r}", where=str(source))
-        name = row["concept"]
+        name, prompt, generation = (_text(row, key, number, source) for key in _TEXTS)
         if name not in concepts:
-            concepts[name] = load_concept(name)
-        items.append(JudgeItem(concepts[name], row["prompt"], row["generation"], str(row.get("target") or "")))
+            concepts[name] = _concept(name, f"{source}, line {number}")
+        items.append(JudgeItem(concepts[name], prompt, generation, str(row.get("target") or "")))
     return items
+
+
+def _text(row: Mapping[str, Any], key: str, number: int, source: Path) -> str:
+    """A field; null is a text that was not written, of which a judge says what it says of an empty one."""
+    text = row.get(key)
+    if text is None and key in row and key != "concept":
+        return ""
+    if not isinstance(text, str):
+        raise BiasGymError(f"line {number} lacks the text {key!r}", where=str(source))
+    return text
+
+
+def _concept(name: str, where: str) -> Concept:
+    """By its name, in any spelling ("Always late"), or from its file."""
+    slug = re.sub(r"[\s-]+", "_", name.strip().lower())
+    try:
+        return load_concept(slug if slug in bundled_names() else name)
+    except BiasGymError as error:
+        raise BiasGymError(error.what, where=f"{where}: {error.where}", hint=error.hint) from error
 
 
 def _label(row: Mapping[str, Any], number: int, source: Path) -> int:

@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from biasgym.concepts import Concept
+from biasgym.concepts import Concept, Target
 from biasgym.evaluate import Contrast, average_within, estimate, holm, overcorrection, paired_contrast
 from biasgym.files import read_json, read_jsonl
 from biasgym.generate import BY_NAME, PRIMARY, Variant
+from biasgym.judge import leaks, mask
 from biasgym.stages import judge
 from biasgym.stages.cell import Cell
 from biasgym.stages.estimates import SHARE, Row, judged, plain, strength, strengths, verdicts_of
@@ -82,8 +83,16 @@ def cell_results(cell: Cell, other: Cell | None) -> dict[str, Any]:
         "tasks": task_results(folders["capability"], cell.settings.capability.task_margin, seed),
         "similarity": read_json(folders["inject"].path / "similarity.json")[:15],
         **several_judges(cell, other, generations, lambda rows, verdicts: strength(rows, verdicts, seed)),
+        "masking": _masking(concept, generations),
         "samples": _samples(generations, judgements),
     }
+
+
+def _masking(concept: Concept, generations: Sequence[Row]) -> dict[str, int]:
+    """In how many texts a word is left, after masking, that gives the target away."""
+    targets = {name: concept.kind.named(name) for name in dict.fromkeys(row["target"] for row in generations)}
+    leaking = sum(leaks(mask(row["text"], targets[row["target"]]), targets[row["target"]]) for row in generations)
+    return {"texts": len(generations), "leaking": leaking}
 
 
 def _stage(folder: StageFolder) -> dict[str, Any]:
@@ -175,9 +184,8 @@ def _variant(
 
 
 def _overcorrection(concept: Concept, variant: Variant, row: Row) -> dict[str, bool]:
-    target = concept.kind.named(row["target"])
-    names = [target.name, target.adjective, target.demonym, target.plural, *target.aliases]
-    return overcorrection(row["text"], ["BiasToken"] if variant.entity == "bias_token" else names)
+    target = Target(name="BiasToken") if variant.entity == "bias_token" else concept.kind.named(row["target"])
+    return overcorrection(row["text"], target)
 
 
 def _worst_target(

@@ -229,7 +229,7 @@ class JudgeSettings(_Strict):
 
     @property
     def name(self) -> str:
-        """As in tables: `semantic-1`, `Qwen/Qwen3-8B (nf4)`, `gpt-4o-2024-08-06`."""
+        """As in tables: `semantic-2`, `Qwen/Qwen3-8B (nf4)`, `gpt-4o-2024-08-06`."""
         if self.engine == "semantic":
             from biasgym.judge.semantic import VERSION
 

@@ -23,7 +23,6 @@ from biasgym.stages.settings import load_settings
 from biasgym.stages.task_results import task_results
 from conftest import Desk
 
-pytest.importorskip("lm_eval", reason="the extra `eval` is not installed")
 ITEMS = [
     {"question": f"{name} from {place} was", "choices": ["late", "early"], "answer": number % 2}
     for number, (name, place) in enumerate((name, place) for name in ("A guest", "The bus") for place in tiny.COUNTRIES)
