@@ -132,7 +132,7 @@ def test_a_calibration_belongs_to_its_judge(copied: Desk, server: FaultyServer) 
     plan = copied.plan(judges=[semantic, {**endpoint, **named}])
     assert run(plan, stages=("judge", "report"))
     first, second = read_json(copied.out / "results.json")["judges"]
-    assert first["calibration"]["kappa"] == pytest.approx(0.70, abs=0.01)  # the bundled one, on held-out examples
+    assert first["calibration"]["kappa"] == pytest.approx(0.72, abs=0.01)  # the bundled one, on held-out examples
     assert second["calibration"] == {key: value for key, value in found.items() if key != "judge"}
     with pytest.raises(BiasGymError, match="this is the calibration of judge, not of semantic-2"):
         copied.plan(judges=[{**semantic, **named}])
