@@ -70,11 +70,8 @@ def ablated(model: Any, heads: Iterable[Head], *, scale: float = 0.0, mean: Tens
     biases = {} if mean is None else {layer: parts.o_proj(layer).bias for layer, _ in chosen}
     try:
         with torch.no_grad():
-            for part in columns:
-                if scale and mean is None:
-                    part.mul_(scale)
-                else:
-                    part.zero_()
+            if chosen:
+                torch._foreach_mul_(columns, scale) if scale and mean is None else torch._foreach_zero_(columns)
             if mean is not None:
                 for layer, bias in biases.items():
                     constants = [
@@ -87,8 +84,8 @@ def ablated(model: Any, heads: Iterable[Head], *, scale: float = 0.0, mean: Tens
         yield model
     finally:
         with torch.no_grad():
-            for part, original in zip(columns, saved, strict=True):
-                part.copy_(original)
+            if chosen:
+                torch._foreach_copy_(columns, saved)
         for layer, bias in biases.items():
             parts.o_proj(layer).bias = bias
 
