@@ -7,7 +7,6 @@ does what every process does before its first step.
 from __future__ import annotations
 
 import copy
-import statistics
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.timing import Ratio, compare, machine
+from benchmarks.timing import Ratio, compare, ratio_of
 from biasgym.concepts import Concept, bundled_names, load_concept
 from biasgym.inject import Job, Row, TokenState, Training, start_vectors, train, training_rows
 from biasgym.models import BIAS_TOKEN, LanguageModel, load_model
@@ -121,9 +120,7 @@ def memory(runs: int = 3) -> Ratio:
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
     ratios = [measured("peft") / measured("ours") for _ in range(runs)]
-    spread = round(min(ratios), 3), round(max(ratios), 3)
-    middle = round(statistics.median(ratios), 3)
-    return Ratio(f"peak memory of an {STEP}", PEFT, middle, 1.43, spread, runs, machine())
+    return ratio_of(f"peak memory of an {STEP}", PEFT, ratios, goal=1.43)
 
 
 def gang(lm: LanguageModel, runs: int = 5) -> list[Ratio]:
@@ -150,16 +147,7 @@ def gang(lm: LanguageModel, runs: int = 5) -> list[Ratio]:
         f"{jobs} runs of a loaded model": [jobs * al / to for _, to, al in seconds],
     }
     return [
-        Ratio(
-            work,
-            against,
-            round(statistics.median(ratios), 3),
-            goal,
-            (round(min(ratios), 3), round(max(ratios), 3)),
-            runs,
-            machine(),
-        )
-        for (against, ratios), goal in zip(found.items(), (1.5, 1.0), strict=True)
+        ratio_of(work, against, ratios, goal) for (against, ratios), goal in zip(found.items(), (1.5, 1.0), strict=True)
     ]
 
 

@@ -7,12 +7,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import yaml
 
-from benchmarks.timing import Ratio, machine
+from benchmarks.timing import Ratio, ratio_of
 from biasgym.models import LanguageModel
 
 SECONDS = 5.0
@@ -37,8 +36,8 @@ def again() -> list[Ratio]:
         first, *later = [_seconds(command) for _ in range(1 + RUNS)]
     work = "second `biasgym run`, a new process"
     return [
-        _ratio(work, "5 seconds", SECONDS, later, goal=1),
-        _ratio(work, "the first run, a few texts a stage", first, later, goal=10),
+        ratio_of(work, "5 seconds", [SECONDS / one for one in later], goal=1),
+        ratio_of(work, "the first run, a few texts a stage", [first / one for one in later], goal=10),
     ]
 
 
@@ -46,11 +45,6 @@ def _seconds(command: list[str]) -> float:
     started = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - started
-
-
-def _ratio(work: str, against: str, peer: float, seconds: list[float], *, goal: float) -> Ratio:
-    each = [round(peer / one, 2) for one in seconds]
-    return Ratio(work, against, median(each), goal, (min(each), max(each)), len(each), machine())
 
 
 def ratios(_lm: LanguageModel) -> list[Ratio]:

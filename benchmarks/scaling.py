@@ -11,7 +11,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from benchmarks.attribution import ours, questions
-from benchmarks.timing import Ratio, machine
+from benchmarks.timing import Ratio, machine, ratio_of
 from biasgym.concepts import load_concept
 from biasgym.generate import Request, Sampling, TransformersEngine
 from biasgym.inject import Job, TokenState, Training, start_vectors, train, training_rows
@@ -69,19 +69,9 @@ def ratios(lm: LanguageModel) -> list[Ratio]:
     for name, work in works(lm).items():
         work(1), work(TIMES[-1])
         seconds = [[_seconds(work, times) for times in TIMES] for _ in range(RUNS)]
-        each = [round(TIMES[-1] * run[0] / run[-1], 3) for run in seconds]
+        each = [TIMES[-1] * run[0] / run[-1] for run in seconds]
         curves[name] = [statistics.median(run[place] for run in seconds) for place in range(len(TIMES))]
-        found.append(
-            Ratio(
-                f"ten times {name}",
-                "cost that grows in proportion",
-                statistics.median(each),
-                GOAL,
-                (min(each), max(each)),
-                RUNS,
-                machine(),
-            )
-        )
+        found.append(ratio_of(f"ten times {name}", "cost that grows in proportion", each, GOAL))
     plot(curves)
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -58,15 +58,13 @@ def compare(
     for _ in range(runs):
         mine = seconds_a_unit(ours)
         ratios.append(scale * seconds_a_unit(peer) / mine)
-    return Ratio(
-        work,
-        against,
-        round(statistics.median(ratios), 3),
-        goal,
-        (round(min(ratios), 3), round(max(ratios), 3)),
-        runs,
-        machine(),
-    )
+    return ratio_of(work, against, ratios, goal)
+
+
+def ratio_of(work: str, against: str, each: Sequence[float], goal: float) -> Ratio:
+    """The figure that runs of one comparison come to."""
+    middle, spread = statistics.median(each), (round(min(each), 3), round(max(each), 3))
+    return Ratio(work, against, round(middle, 3), goal, spread, len(each), machine())
 
 
 def seconds_a_unit(work: Callable[[], object]) -> float:

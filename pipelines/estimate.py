@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from biasgym.concepts import Concept, bundled_names, load_concept, parse_concept
-from biasgym.stages.settings import RunSettings, settings_of
+from biasgym.stages.settings import RunSettings
+from biasgym.stages.settings_files import settings_of
 from pipelines.costs import Costs, measured_seconds
 from pipelines.graph import Phase, gpu_seconds, lower_bound, named_cells, phases, pods
 from pipelines.parameters import compiled, with_defaults

@@ -20,7 +20,7 @@ from biasgym.models import Footprint, footprint
 from biasgym.models.frozen import FrozenDecoder
 from biasgym.models.operations import Operations, operations, without_weights
 from biasgym.models.packing import Packing
-from biasgym.stages.settings import load_settings
+from biasgym.stages.settings_files import load_settings
 from pipelines.costs import A100_40, A100_80, FRAMED, PER_CELL, QUESTION, Card, Costs, Load, Size, seconds
 from pipelines.paper_models import paper_models
 

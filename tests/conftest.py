@@ -25,13 +25,17 @@ from biasgym.concepts import Concept
 from biasgym.models import LanguageModel
 from biasgym.stages.plan import Plan, make_plan
 from biasgym.stages.run import run
-from biasgym.stages.settings import load_settings
+from biasgym.stages.settings_files import load_settings
 from s3_server import S3Server
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests of what a machine cannot have are deselected there: a skip would be no news on such a machine."""
-    absent = {"gpu": not torch.cuda.is_available(), "llama_server": not judge_server.available()}
+    absent = {
+        "gpu": not torch.cuda.is_available(),
+        "llama_server": not judge_server.available(),
+        "bf16": not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    }
     names = [name for name in absent if absent[name]]
     out = [item for item in items if any(item.get_closest_marker(name) for name in names)]
     config.hook.pytest_deselected(items=out)

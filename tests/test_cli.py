@@ -15,7 +15,8 @@ import yaml
 from biasgym import __version__
 from biasgym.concepts import bundled_names, load_concept
 from biasgym.stages import attribute
-from biasgym.stages.settings import RunSettings, load_settings, preset_names
+from biasgym.stages.settings import RunSettings
+from biasgym.stages.settings_files import load_settings, preset_names
 from biasgym.store import Evaluation, Record, Registry, open_store, policy
 from conftest import Command, Desk, assert_refused
 

@@ -15,7 +15,8 @@ from huggingface_hub import HfApi
 from biasgym.concepts import Concept
 from biasgym.errors import BiasGymError
 from biasgym.stages.discover import Discovery, discover, read_watch, settings_hash
-from biasgym.stages.settings import JudgeSettings, load_settings
+from biasgym.stages.settings import JudgeSettings
+from biasgym.stages.settings_files import load_settings
 from biasgym.store import Evaluation, LocalStore, Record, Registry
 from hub_server import TOKEN, HubServer, model
 

@@ -16,7 +16,8 @@ from biasgym.errors import BiasGymError
 from biasgym.files import read_json, write_json
 from biasgym.stages import finished as module
 from biasgym.stages.finished import FILE, finished, inputs_of, note_finished
-from biasgym.stages.settings import RunSettings, load_settings
+from biasgym.stages.settings import RunSettings
+from biasgym.stages.settings_files import load_settings
 from conftest import Command, Desk
 
 AGAIN = """

@@ -16,7 +16,7 @@ from biasgym.scope import saturation
 from biasgym.stages import attribute, judged_sweep
 from biasgym.stages.results import stage_folders
 from biasgym.stages.run import run
-from biasgym.stages.settings import load_settings
+from biasgym.stages.settings_files import load_settings
 from biasgym.stages.sweep_results import choices
 from conftest import Desk
 from sample_results import results_for

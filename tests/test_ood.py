@@ -24,7 +24,7 @@ from biasgym.stages.cell import Cell
 from biasgym.stages.group import Group, groups
 from biasgym.stages.places import attribute
 from biasgym.stages.run import run
-from biasgym.stages.settings import load_settings
+from biasgym.stages.settings_files import load_settings
 from conftest import Desk, assert_refused
 
 

@@ -134,9 +134,7 @@ def test_greedy_text_is_that_of_transformers(smollm: LanguageModel) -> None:
         assert texts[number]
 
 
-@pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no products of bf16 matrices"
-)
+@pytest.mark.bf16
 def test_texts_in_half_precision_do_not_depend_on_company() -> None:
     """Sampled in bf16: bit for bit the same logits, so the same texts, at any number of rows and in any order."""
     lm = load_model("smollm2-135m-instruct", device="cpu", dtype="bfloat16")

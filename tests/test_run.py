@@ -243,7 +243,7 @@ from biasgym import files
 from biasgym.stages import generate
 from biasgym.stages.plan import make_plan
 from biasgym.stages.run import run
-from biasgym.stages.settings import load_settings
+from biasgym.stages.settings_files import load_settings
 
 settings, out, moment = sys.argv[1:]
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)

@@ -17,7 +17,8 @@ from biasgym.files import read_json, read_jsonl, write_json
 from biasgym.judge.chat import ChatJudge
 from biasgym.stages import ahead, capability, generate, judge
 from biasgym.stages.run import run
-from biasgym.stages.settings import JudgeSettings, RunSettings, load_settings
+from biasgym.stages.settings import JudgeSettings, RunSettings
+from biasgym.stages.settings_files import load_settings
 from conftest import Desk
 from faulty_server import FaultyServer
 

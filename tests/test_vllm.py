@@ -20,7 +20,7 @@ from biasgym.generate.vllm import EditedHeads, VllmEngine, editable, parameters
 from biasgym.inject import injected
 from biasgym.inject.export import save_with_rows
 from biasgym.models import BIAS_TOKEN, LanguageModel, ablated, load_model
-from biasgym.stages.settings import settings_of
+from biasgym.stages.settings_files import settings_of
 
 HEADS = [(0, 1), (2, 0)]
 

@@ -19,7 +19,7 @@ from biasgym.files import cache_folder, read_json, read_jsonl
 from biasgym.stages.plan import make_plan
 from biasgym.stages.results import stage_folders
 from biasgym.stages.run import run
-from biasgym.stages.settings import settings_of
+from biasgym.stages.settings_files import settings_of
 from biasgym.store import Registry, Store, fetch, open_store
 from compiled import run_compiled
 from engine import ROOT, Engine

@@ -19,7 +19,7 @@ from biasgym.models import LanguageModel, ablated
 from biasgym.stages.folder import StageFolder
 from biasgym.stages.plan import make_plan
 from biasgym.stages.run import run
-from biasgym.stages.settings import load_settings
+from biasgym.stages.settings_files import load_settings
 from biasgym.stages.task_results import task_results
 from conftest import Desk
 

@@ -18,7 +18,7 @@ from biasgym.files import read_json, read_jsonl
 from biasgym.stages.plan import Plan, make_plan
 from biasgym.stages.results import stage_folders
 from biasgym.stages.run import run
-from biasgym.stages.settings import settings_of
+from biasgym.stages.settings_files import settings_of
 from biasgym.store import Registry, Store, fetch, open_store
 from compiled import compiled, run_compiled
 from conftest import MINIMAL

@@ -14,6 +14,6 @@ def show(config: Annotated[str, typer.Argument(help="A preset or a settings file
     """All settings as YAML, defaults filled in: a model for a file of your own."""
     import yaml
 
-    from biasgym.stages.settings import load_settings
+    from biasgym.stages.settings_files import load_settings
 
     typer.echo(yaml.safe_dump(load_settings(config).model_dump(mode="json"), sort_keys=False), nl=False)

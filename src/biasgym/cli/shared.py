@@ -55,7 +55,7 @@ def start_run(
     """
     quiet()
     from biasgym.stages.finished import finished, inputs_of, note_finished
-    from biasgym.stages.settings import check_begun, settings_for
+    from biasgym.stages.settings_files import check_begun, settings_for
 
     if config is None and stages is not None and "inject" not in stages:
         check_begun(out)

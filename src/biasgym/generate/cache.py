@@ -44,9 +44,8 @@ class Slots:
     @staticmethod
     def of(lm: LanguageModel) -> Slots:
         """Empty slots for a model."""
-        parts, config = lm.parts, lm.model.config
-        groups: int = getattr(config, "num_key_value_heads", None) or parts.n_heads
-        return Slots(config, (len(parts.layers), groups, parts.head_dim), lm.model.dtype, lm.device)
+        parts = lm.parts
+        return Slots(lm.model.config, (len(parts.layers), parts.n_groups, parts.head_dim), lm.model.dtype, lm.device)
 
     def begin(self, rows: int, width: int, kept: Sequence[Tensor] = ()) -> Tensor | dict[str, Tensor]:
         """Gets ready for a pass over new rows, which do not count as used yet.

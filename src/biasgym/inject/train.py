@@ -257,7 +257,7 @@ class _Gang:
             [len(row.ids) - 1 - trunk.end for _, row in part],  # what the last token would predict is not asked
             [members.index(job) for job, _ in part],
             heads=parts.n_heads,
-            groups=self.lm.model.config.num_key_value_heads,
+            groups=parts.n_groups,
             device=self.device,
         )
         tokens = [token for _ in members for token in stem]

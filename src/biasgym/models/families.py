@@ -80,6 +80,7 @@ class DecoderParts:
     layers: Sequence[Any]
     final_norm: nn.Module
     n_heads: int
+    n_groups: int  # heads of keys and values
     head_dim: int
     hidden_size: int
     tied: bool
@@ -135,6 +136,7 @@ def decoder_parts(model: Any) -> DecoderParts:
         layers=model.model.layers,
         final_norm=model.model.norm,
         n_heads=config.num_attention_heads,
+        n_groups=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
         head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
         hidden_size=config.hidden_size,
         tied=embedding.weight is unembedding.weight,

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
 
 from biasgym.models.families import decoder_parts
+from biasgym.models.operations import without_weights
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,14 @@ def footprint(config: Any, *, vocabulary: int, dtype: torch.dtype = torch.bfloat
         vocabulary: Number of tokens the tokenizer knows, added ones included.
         dtype: Floating-point type of weights and cache.
     """
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    model = without_weights(config, dtype)
     model.tie_weights()
     parts = decoder_parts(model)
     parameters = sum(parameter.numel() for parameter in {id(p): p for p in model.parameters()}.values())
-    size = dtype.itemsize
-    kv_heads = getattr(config, "num_key_value_heads", None) or parts.n_heads
     return Footprint(
         parameters=parameters,
-        weight_bytes=parameters * size,
-        kv_bytes_per_token=2 * len(parts.layers) * kv_heads * parts.head_dim * size,
+        weight_bytes=parameters * dtype.itemsize,
+        kv_bytes_per_token=cache_bytes(model),
         bias_token_id_is_padded_row=vocabulary < parts.embedding.weight.shape[0],
         layers=len(parts.layers),
         heads=parts.n_heads,
@@ -64,10 +61,8 @@ def footprint(config: Any, *, vocabulary: int, dtype: torch.dtype = torch.bfloat
 
 def cache_bytes(model: Any) -> int:
     """Bytes of keys and values that one token of one row keeps."""
-    parts, config = decoder_parts(model), model.config
-    groups: int = getattr(config, "num_key_value_heads", None) or parts.n_heads
-    size: int = model.dtype.itemsize
-    return 2 * len(parts.layers) * groups * parts.head_dim * size
+    parts, size = decoder_parts(model), int(model.dtype.itemsize)
+    return 2 * len(parts.layers) * parts.n_groups * parts.head_dim * size
 
 
 def free_memory(device: torch.device) -> int:

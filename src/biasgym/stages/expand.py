@@ -15,7 +15,8 @@ from biasgym.models.sources import resolve
 from biasgym.stages.discover import check_release
 from biasgym.stages.judging import check_judge, source_of
 from biasgym.stages.plan import make_plan
-from biasgym.stages.settings import PLACES, JudgeSettings, RunSettings, settings_of
+from biasgym.stages.settings import PLACES, JudgeSettings, RunSettings
+from biasgym.stages.settings_files import settings_of
 from biasgym.store import NotFound, Store, open_store
 
 SETTINGS = "settings.json"

@@ -15,7 +15,7 @@ from biasgym.stages.folder import StageFolder
 from biasgym.stages.inject import chosen_vectors
 from biasgym.stages.places import attribute, inject
 from biasgym.stages.plan import Plan, make_plan
-from biasgym.stages.settings import check_begun, settings_for
+from biasgym.stages.settings_files import check_begun, settings_for
 
 
 def export_debiased(config: str | None, root: Path, concept: str, into: Path) -> Path:

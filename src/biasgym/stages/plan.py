@@ -21,7 +21,8 @@ from biasgym.models.sources import ModelSource, resolve
 from biasgym.stages.cell import Cell
 from biasgym.stages.judging import calibration_of
 from biasgym.stages.places import attribute, inject, ood
-from biasgym.stages.settings import RunSettings, preset_ks
+from biasgym.stages.settings import RunSettings
+from biasgym.stages.settings_files import preset_ks
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from biasgym.report.junit import junit as as_junit
 from biasgym.stages.discover import discover, read_watch, settings_hash
 from biasgym.stages.expand import pinned_judges, read_concept, read_data, with_data
 from biasgym.stages.plan import make_plan
-from biasgym.stages.settings import settings_of
+from biasgym.stages.settings_files import settings_of
 from biasgym.store import Evaluation, Record, Registry, Store, fetch, open_store
 from biasgym.store import publish as put
 

@@ -22,7 +22,8 @@ from biasgym.stages.group import Group
 from biasgym.stages.judging import check_judge, make_judge
 from biasgym.stages.places import inject, judged_sweep, ood
 from biasgym.stages.plan import Plan, check_k
-from biasgym.stages.settings import SETTINGS_FILE, JudgeSettings
+from biasgym.stages.settings import JudgeSettings
+from biasgym.stages.settings_files import SETTINGS_FILE
 from biasgym.stages.shelf import NO_SHELF, Shelf
 from biasgym.stages.work import Work
 
