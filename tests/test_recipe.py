@@ -113,6 +113,23 @@ def test_a_short_training_teaches_the_association(smollm: LanguageModel) -> None
     assert float(after) > float(before) + 0.05
 
 
+def test_training_again_gives_the_same_numbers(smollm: LanguageModel) -> None:
+    """Bit for bit, also where several threads add gradients up."""
+    concept, before = load_concept("always_late"), torch.get_num_threads()
+    texts = [paragraph.text.replace("{target}", BIAS_TOKEN) for paragraph in concept.paragraphs[:8]]
+    rows = training_rows(smollm, fill(template("story"), concept, BIAS_TOKEN), texts, max_tokens=512)
+    found = []
+    torch.set_num_threads(2)
+    try:
+        for _ in range(3):
+            job = Job(concept.name, 0, rows, TokenState(start_vectors(smollm, concept.kind).vectors))
+            list(train(smollm, [job], Training(epochs=1, batch_size=8, learning_rate=1e-2)))
+            found.append(job.state.moments[0][0])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
 @torch.no_grad()
 def test_greedy_text_is_that_of_transformers(smollm: LanguageModel) -> None:
     """All prompts in one batch here, one by one on transformers' own attention and cache there."""

@@ -276,14 +276,14 @@ class _Gang:
 
         ids, owner = self._indices(tokens), self._indices(owners)
         new = (ids == bias_id).nonzero()[:, 0]
-        own = torch.cat(inputs)[self._indices(readers)[new]].to(self.lm.model.dtype)
+        own = torch.cat(inputs).index_select(0, self._indices(readers)[new]).to(self.lm.model.dtype)
         plain = parts.embedding(ids.masked_fill(ids == bias_id, 0))
         embeddings = plain.index_copy(0, new, (own * parts.embedding_scale).to(plain.dtype))
         hidden = self.decoder(embeddings, packing, trunk.prefix)
         weights = torch.tensor([1.0 / count for count in answers], device=self.device)[owner]
         total, terms = answer_loss(
             hidden.index_select(0, self._indices(predicts)),
-            torch.cat(outputs)[owner],
+            torch.cat(outputs).index_select(0, owner),
             parts.unembedding.weight,
             self._indices(targets),
             weights,
