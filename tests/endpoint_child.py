@@ -22,7 +22,7 @@ def main(url: str, folder: Path, count: int, store: str = "") -> None:
     """Judges `text 0` ... and writes judged.jsonl."""
     concept = load_concept("always_late")
     items = [JudgeItem(concept, "Describe them.", f"This is text {number}: late.", "Spain") for number in range(count)]
-    server = Server("judge", url, timeout=0.8, backoff=0.02, concurrency=48)
+    server = Server("judge", url, timeout=3.0, backoff=0.02, concurrency=48)
     shelf, stage = Shelf(open_store(store) if store else None), stage_folder(folder, "judge", {})
     with shelf.keeping_answers(folder / "answers", [stage], every=0.3):
         judge = EndpointJudge(server, journal=Journal(folder / "answers" / "judge.jsonl"))

@@ -40,7 +40,9 @@ def killed_half_way(
             time.sleep(0.02)
         os.kill(first.pid, signal.SIGKILL)
         first.wait()
-        time.sleep(0.2)  # until the server has noticed
+        seen = None
+        while seen != (seen := sum(server.asked.values()) + sum(server.answered.values())):
+            time.sleep(0.5)  # until the server has noticed
         kept = [json.loads(line) for line in journal.read_bytes().rpartition(b"\n")[0].splitlines()]
         asked, lost = server.asked.copy(), sum(server.answered.values()) - len(kept)
         assert subprocess.run(call, check=False).returncode == 0
