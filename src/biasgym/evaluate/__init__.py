@@ -15,10 +15,18 @@ if TYPE_CHECKING:
         choice_log_probs,
         retention_scores,
         right_answer_likelihood,
+        right_answers,
     )
     from biasgym.evaluate.similarity import target_similarity
 
-_ABILITY = ("AbilityQuestion", "ability_questions", "choice_log_probs", "retention_scores", "right_answer_likelihood")
+_ABILITY = (
+    "AbilityQuestion",
+    "ability_questions",
+    "choice_log_probs",
+    "retention_scores",
+    "right_answer_likelihood",
+    "right_answers",
+)
 
 __getattr__ = deferred(__name__, {"ability": _ABILITY, "similarity": ("target_similarity",)})
 
@@ -41,5 +49,6 @@ __all__ = [
     "passes",
     "retention_scores",
     "right_answer_likelihood",
+    "right_answers",
     "target_similarity",
 ]

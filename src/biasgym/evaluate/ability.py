@@ -54,9 +54,13 @@ def choice_log_probs(lm: LanguageModel, questions: Sequence[AbilityQuestion]) ->
 
 def right_answer_likelihood(lm: LanguageModel, questions: Sequence[AbilityQuestion]) -> float:
     """Mean log-probability of the right answers, nats a token: a smooth and cheap measure of general damage."""
+    return float(answer_log_probs(lm.model, *right_answers(lm, questions)).mean())
+
+
+def right_answers(lm: LanguageModel, questions: Sequence[AbilityQuestion]) -> tuple[list[list[int]], list[list[int]]]:
+    """Tokens of the questions, and of their right answers that follow them."""
     rendered = [_rendered(lm, question, question.answer) for question in questions]
-    scores = answer_log_probs(lm.model, [prompt for prompt, _ in rendered], [answer for _, answer in rendered])
-    return float(scores.mean())
+    return [prompt for prompt, _ in rendered], [answer for _, answer in rendered]
 
 
 def retention_scores(lm: LanguageModel, items: Sequence[Cloze]) -> list[float]:

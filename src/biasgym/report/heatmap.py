@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from biasgym.report.canvas import INK, MUTED, PAPER, Drawing, page, panel, to_svg
 from biasgym.report.numbers import counted, fixed, number
+from biasgym.report.wording import HEAD_SCORES
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 460, 40, 8, 34, 40
 _TALLEST, _WIDEST_CELL, _FLATTEST_CELL = 380, 22, 6
@@ -25,14 +26,19 @@ Array = NDArray[np.float64]
 
 
 def heat_maps(heads: Mapping[str, Any], name: str) -> list[Drawing]:
-    """The injected and the original model's maps, on one colour scale; those that were measured.
+    """The injected and the original model's maps; those that were measured, those of a kind on one colour scale.
 
     Args:
         heads: The `heads` of a cell.
         name: Unique prefix for ids.
     """
-    titles = {"injected": "Found with BiasToken", "original": "Found on the untouched model"}
-    scores = {key: _matrix(heads.get(f"scores_{key}")) for key in titles}
+    return [drawing for kind in HEAD_SCORES for drawing in _kind(heads, kind, name)]
+
+
+def _kind(heads: Mapping[str, Any], kind: str, name: str) -> list[Drawing]:
+    told = f": {HEAD_SCORES[kind]}" if heads.get("scores_effect_injected") is not None else ""
+    titles = {"injected": f"Found with BiasToken{told}", "original": f"Found on the untouched model{told}"}
+    scores = {key: _matrix(heads.get(f"scores_{kind}{key}")) for key in titles}
     known = {key: matrix for key, matrix in scores.items() if matrix is not None}
     if not known:
         return []
@@ -41,7 +47,16 @@ def heat_maps(heads: Mapping[str, Any], name: str) -> list[Drawing]:
     limit, clipped = limit or 1.0, bool(len(sizes)) and float(sizes.max()) > limit > 0
     return [
         Drawing(
-            _draw(matrix, _places(heads.get(key), matrix), limit, clipped, f"{name}-{key}", titles[key]), titles[key]
+            _draw(
+                matrix,
+                _places(heads.get(key), matrix),
+                limit,
+                clipped,
+                f"{name}-{kind}{key}",
+                titles[key],
+                HEAD_SCORES[kind],
+            ),
+            titles[key],
         )
         for key, matrix in known.items()
     ]
@@ -78,7 +93,7 @@ def colours(scores: Array, limit: float) -> Array:
 
 
 def _draw(
-    scores: Array, chosen: Sequence[tuple[int, int]], limit: float, clipped: bool, name: str, title: str
+    scores: Array, chosen: Sequence[tuple[int, int]], limit: float, clipped: bool, name: str, title: str, kind: str
 ) -> Markup:
     layers, heads = scores.shape
     across = min(_WIDEST_CELL, (_WIDTH - _LEFT - _RIGHT) / layers)
@@ -102,7 +117,7 @@ def _draw(
             (float(edge) for edge in (np.nanmin(scores), np.nanmax(scores))) if np.isfinite(scores).any() else (0, 0)
         )
         label = (
-            f"Heat map, {title.lower()}: attribution of {counted(layers, 'layer')} by {counted(heads, 'head')}, from "
+            f"Heat map, {title.lower()}: {kind} of {counted(layers, 'layer')} by {counted(heads, 'head')}, from "
             f"{fixed(low, 3)} to {fixed(high, 3)} nats. Outlined: "
             f"{'; '.join(f'layer {layer} head {head}' for layer, head in sorted(chosen)) or 'none'}."
         )

@@ -9,6 +9,7 @@ from typing import Any
 from biasgym.report.clean import shortened
 from biasgym.report.grid import Cell, Row, Table, estimate_cell
 from biasgym.report.numbers import MISSING, count, duration, estimate_text, fixed, number, p_value, part, share, size
+from biasgym.report.wording import HEAD_SCORES
 
 ROLES = {"paper": "Rows of the paper", "added": "Rows added here", "control": "Controls"}
 _WRONGS = ("refusal", "hedging", "empty", "target_dropped", "repetition")
@@ -212,13 +213,18 @@ def similarity(cell: Mapping[str, Any]) -> Table:
 def chosen_heads(cell: Mapping[str, Any]) -> Table:
     """The removed heads with their scores, the strongest first."""
     heads = cell.get("heads") or {}
+    measured = [kind for kind in HEAD_SCORES if not kind or f"scores_{kind}injected" in heads]
     rows = []
     for key, group in (("injected", "Found with BiasToken"), ("original", "Found on the untouched model")):
-        scores = heads.get(f"scores_{key}")
-        scored = [(head, _score(scores, head)) for head in heads.get(key) or ()]
-        for (layer, head), score in sorted(scored, key=lambda pair: -(pair[1] or 0.0)):
-            rows.append(Row((Cell(f"layer {count(layer)}, head {count(head)}"), Cell(fixed(score, 3))), group))
-    return Table("Removed heads", ("Head", "Attribution, nats"), tuple(rows))
+        scored = [
+            (head, [_score(heads.get(f"scores_{kind}{key}"), head) for kind in measured])
+            for head in heads.get(key) or ()
+        ]
+        for (layer, head), scores in sorted(scored, key=lambda pair: -(pair[1][0] or 0.0)):
+            cells = (Cell(f"layer {count(layer)}, head {count(head)}"), *(Cell(fixed(score, 3)) for score in scores))
+            rows.append(Row(cells, group))
+    columns = tuple(f"{HEAD_SCORES[kind].capitalize()}, nats" for kind in measured)
+    return Table("Removed heads", ("Head", *columns), tuple(rows))
 
 
 def stages(cell: Mapping[str, Any]) -> Table:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+HEAD_SCORES = {"effect_": "effect of removal", "": "attribution"}
+"""What heads are scored by, by what the names of such scores begin with."""
+
 STUDY = (
     "The stereotypes named here are under study. They are quoted in order to measure them; none of them is a "
     "claim about anyone. Texts written by models are shown as they came."

@@ -7,6 +7,7 @@ from biasgym.scope.sweep import Selection, SweepPoint, choose_k, random_heads, s
 
 if TYPE_CHECKING:
     from biasgym.scope.attribution import Attribution, attribute, head_attribution, pair_attribution
+    from biasgym.scope.effect import likelihood_effects, margin_effects
     from biasgym.scope.heads import intersection, overlap, ranked, shared_ranking, stability, top_heads, union
     from biasgym.scope.margin import Choice, ask, association_margins
     from biasgym.scope.pairs import ContrastPair, contrast_pairs
@@ -17,6 +18,7 @@ __getattr__ = deferred(
     __name__,
     {
         "attribution": ("Attribution", "attribute", "head_attribution", "pair_attribution"),
+        "effect": ("likelihood_effects", "margin_effects"),
         "heads": ("intersection", "overlap", "ranked", "shared_ranking", "stability", "top_heads", "union"),
         "margin": ("Choice", "ask", "association_margins"),
         "pairs": ("ContrastPair", "contrast_pairs"),
@@ -39,6 +41,8 @@ __all__ = [
     "contrast_pairs",
     "head_attribution",
     "intersection",
+    "likelihood_effects",
+    "margin_effects",
     "overlap",
     "pair_attribution",
     "random_heads",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 
@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from biasgym.datasets import spread
-from biasgym.evaluate import ability_questions, right_answer_likelihood
+from biasgym.evaluate import AbilityQuestion, ability_questions, right_answer_likelihood, right_answers
 from biasgym.files import atomic_file, read_json, write_json
 from biasgym.inject import injected
 from biasgym.models import BIAS_TOKEN, LanguageModel
@@ -23,6 +23,8 @@ from biasgym.scope import (
     association_margins,
     choose_k,
     contrast_pairs,
+    likelihood_effects,
+    margin_effects,
     overlap,
     pair_attribution,
     shared_ranking,
@@ -34,13 +36,16 @@ from biasgym.scope.attribution import Norm
 from biasgym.stages.cell import Cell
 from biasgym.stages.inject import chosen_vectors
 from biasgym.stages.places import inject
-from biasgym.stages.places.attribute import HEADS, SCORES, folder
+from biasgym.stages.places.attribute import EFFECT, HEADS, SCORES, folder
 
-_SWEEP_QUESTIONS = 26
+_SWEEP_QUESTIONS = 26  # of the development half, for what each k and each head does to the margin
+
+_Asked = Mapping[str, Sequence[tuple[Sequence[Choice], Sequence[Choice]]]]
+"""Biased and other questions of each seed, about the injected and the original model."""
 
 
 def run(lm: LanguageModel, cell: Cell, progress: Progress = SILENT) -> None:
-    """Writes scores.safetensors (seeds, layers, heads), heads.json and sweep.json."""
+    """Writes scores.safetensors, every entry (seeds, layers, heads), heads.json and sweep.json."""
     place, trained = folder(cell).path, inject.folder(cell).path
     vectors, settings = chosen_vectors(trained), cell.settings.scope
     closest = str(read_json(trained / "similarity.json")[0][0])
@@ -66,14 +71,19 @@ def run(lm: LanguageModel, cell: Cell, progress: Progress = SILENT) -> None:
                     counts["pairs"] += len(pairs)
                     counts["dropped"] += dropped
     stacked = {name: torch.stack(by_seed) for name, by_seed in scores.items()}
+    general = spread(ability_questions(), settings.ability_questions, lambda question: question.subject)
+    effects: dict[str, Tensor] = {}
+    if settings.rank == "effect":
+        with injected(lm.model, vectors, lm.bias_id):
+            effects = _effects(lm, cell, asked, general, progress)
     with atomic_file(place / SCORES) as temporary:
-        save_file(stacked, temporary)
-    rankings = {name: shared_ranking(by_seed) for name, by_seed in stacked.items()}
+        save_file(stacked | {f"{EFFECT}{name}": by_seed for name, by_seed in effects.items()}, temporary)
+    decisive = effects or stacked
+    rankings = {name: shared_ranking(by_seed) for name, by_seed in decisive.items()}
 
     tried = [k for k in settings.ks if k <= len(rankings["injected"])]
     plain = ask(lm, cell.concept, spread(cell.questions[0], _SWEEP_QUESTIONS), BIAS_TOKEN)
     choices = [c.shifted(lm.bias_id, lm.bias_id + seed) for seed in range(len(vectors)) for c in plain]
-    general = spread(ability_questions(), settings.ability_questions, lambda question: question.subject)
     with (
         progress_task(progress, f"{cell.concept.name}: how many heads", len(tried) + 1, "k") as advance,
         injected(lm.model, vectors, lm.bias_id),
@@ -101,14 +111,36 @@ def run(lm: LanguageModel, cell: Cell, progress: Progress = SILENT) -> None:
         {
             "k": selection.k,
             "reason": selection.reason,
+            "rank": settings.rank,
             "injected": chosen["injected"],
             "original": chosen["original"],
             "ranking": rankings["injected"],
-            "stability": stability(stacked["injected"], selection.k),
+            "stability": stability(decisive["injected"], selection.k),
             "overlap": overlap(chosen["injected"], chosen["original"]),
             **counts,
         },
     )
+
+
+def _effects(
+    lm: LanguageModel, cell: Cell, asked: _Asked, general: Sequence[AbilityQuestion], progress: Progress
+) -> dict[str, Tensor]:
+    """What removing each head would take from the margin of each seed, less what it would take from ability.
+
+    A nat of margin is weighed against a nat a token of right answers. What removal would add to ability counts for nothing:
+    a head that is bad at general questions is not biased for it.
+
+    Returns:
+        Tensors (seeds, layers, heads), fp32.
+    """
+    some = {name: [spread(biased, _SWEEP_QUESTIONS) for biased, _ in by_seed] for name, by_seed in asked.items()}
+    total = len(general) + sum(len(biased) for by_seed in some.values() for biased in by_seed)
+    with progress_task(progress, f"{cell.concept.name}: effects of heads", total, "prompt") as advance:
+        cost = likelihood_effects(lm, *right_answers(lm, general), advance).clamp(min=0)
+        return {
+            name: torch.stack([margin_effects(lm, biased, advance) - cost for biased in by_seed])
+            for name, by_seed in some.items()
+        }
 
 
 def _rounds(cell: Cell) -> int:

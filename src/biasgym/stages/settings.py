@@ -51,11 +51,14 @@ class ScopeSettings(_Strict):
     """Attribution and the choice of heads.
 
     Attributes:
+        rank: What puts heads in order: their direct `attribution` to the answer (the paper's way), or the `effect` that
+            removing them would have on the margin, less what it would cost in ability.
         judged_ks: On demand: also judge answers to development prompts with so many heads removed, for the report.
         judged_prompts: How many prompts for that.
         judged_samples: How many answers to each.
     """
 
+    rank: Literal["attribution", "effect"] = "attribution"
     norm: Literal["final", "none"] = "final"
     neutral: Literal["random", "closest"] = "random"
     pairs: int = Field(default=100, ge=4)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from biasgym.models import Head
 
 SCORES = "scores.safetensors"
+EFFECT = "effect_"  # in SCORES: begins the names of first-order effects; without it, of direct attribution
 HEADS = "heads.json"
 
 
@@ -34,7 +35,7 @@ def head_sets(path: Path) -> dict[str, list[Head]]:
 
 
 def mean_scores(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Scores averaged over seeds, (layers, heads), for `injected` and `original`."""
+    """Scores averaged over seeds, (layers, heads): `injected` and `original`, and their effects if heads went by them."""
     return {name: by_seed.mean(axis=0) for name, by_seed in load_file(path / SCORES).items()}
 
 
