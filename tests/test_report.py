@@ -152,6 +152,13 @@ def test_heat_map_without_a_score_or_a_shape() -> None:
     assert len(heat_maps({"scores_injected": [[0.0, 0.0]]}, "a")) == 1
 
 
+def test_effects_have_maps_of_their_own() -> None:
+    both = {"scores_injected": [[0.1, 0.2]], "scores_effect_injected": [[3.0, -2.0]]}
+    effect, attribution = heat_maps(both, "a")
+    assert "effect of removal" in effect.svg and "attribution" in attribution.svg
+    assert "to 3.000 nats" in effect.svg
+
+
 def test_same_results_same_page(results: dict[str, Any]) -> None:
     before = copy.deepcopy(results)
     assert render_html(results) == render_html(json.loads(json.dumps(results)))

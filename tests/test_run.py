@@ -17,6 +17,7 @@ from biasgym.errors import BiasGymError
 from biasgym.files import read_json, read_jsonl, sha256_of
 from biasgym.judge import SemanticJudge
 from biasgym.models import LanguageModel
+from biasgym.scope import shared_ranking
 from biasgym.stages import attribute, inject
 from biasgym.stages.cell import Cell
 from biasgym.stages.plan import Plan
@@ -192,6 +193,20 @@ def test_a_manifest_that_is_not_json_is_made_anew(copied: Desk) -> None:
     assert run(copied.plan())
     assert hashes(copied.out) == before
     assert read_json(manifest)["status"] == "done"
+
+
+def test_heads_may_go_by_the_effect_of_removing_them(copied: Desk) -> None:
+    plan = copied.plan(scope={"rank": "effect"})
+    assert run(plan)
+    place = attribute.folder(cell_of(plan, "late")).path
+    scores, heads = load_file(place / "scores.safetensors"), read_json(place / "heads.json")
+    assert set(scores) == {"injected", "original", "effect_injected", "effect_original"}
+    ranking = [tuple(head) for head in heads["ranking"]]
+    assert heads["rank"] == "effect" and ranking == shared_ranking(scores["effect_injected"])
+    assert ranking != shared_ranking(scores["injected"])
+    cell = read_json(copied.out / "results.json")["cells"][0]
+    assert "effect of removal" in (copied.out / "report.html").read_text(encoding="utf-8")
+    assert len(cell["heads"]["scores_effect_injected"]) == cell["heads"]["layers"]
 
 
 def test_a_cell_that_fails_late_fails_alone(copied: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
