@@ -28,7 +28,7 @@ def test_a_sweep_equals_its_points_one_by_one(
     lm: LanguageModel, concept: Concept, monkeypatch: pytest.MonkeyPatch, budget: int
 ) -> None:
     """Bit for bit: margins and answers, in one batch and in several, k beyond the ranking included."""
-    monkeypatch.setattr("biasgym.models.forward.length_batches", lambda lengths: length_batches(lengths, budget))
+    monkeypatch.setattr("biasgym.models.forward.length_batches", lambda lengths, _: length_batches(lengths, budget))
     choices = ask(lm, concept, concept.questions, "Mexico")
     prompts = [list(choice.ids) for choice in choices[:3]]
     answers = [lm.chat.encode(text) for text in (" late", " early and punctual", " on time")]

@@ -11,7 +11,8 @@ from transformers import DynamicCache
 
 from biasgym.models.families import decoder_parts
 
-TOKEN_BUDGET = 4096  # tokens a pass, padding included
+# tokens a pass, padding included: a CPU is at its full rate by then, and shorter batches are padded less
+CPU_TOKENS, TOKENS = 1024, 4096
 _WORTH_SHARING = 8  # tokens; a shorter common beginning is not worth a pass of its own
 
 
@@ -66,7 +67,7 @@ def common_prefix(rows: Sequence[Sequence[int]]) -> list[int]:
     return list(low[:shared])
 
 
-def length_batches(lengths: Sequence[int], budget: int = TOKEN_BUDGET) -> Iterator[list[int]]:
+def length_batches(lengths: Sequence[int], budget: int = TOKENS) -> Iterator[list[int]]:
     """Row numbers, longest first, in batches whose padded size stays within a budget of tokens."""
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     start = 0
@@ -110,7 +111,8 @@ def passes(
     shared = common_prefix(rows if shareable is None else shareable)
     prefix = Prefix(model, shared if len(shared) >= _WORTH_SHARING and len(rows) > 1 else [])
     skip = len(prefix)
-    for batch in length_batches([len(row) - skip for row in rows]):
+    budget = CPU_TOKENS if model.device.type == "cpu" else TOKENS
+    for batch in length_batches([len(row) - skip for row in rows], budget):
         ids, _ = pad_right([rows[number][skip:] for number in batch], model.device)
         yield (
             batch,

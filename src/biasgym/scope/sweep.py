@@ -138,6 +138,8 @@ def _knee(ks: Sequence[int], margins: Sequence[float]) -> int | None:
     from kneed import KneeLocator
 
     running = np.minimum.accumulate(margins)  # the locator wants a curve that only falls
+    if running[0] == running[-1]:
+        return None
     found = KneeLocator(list(ks), list(running), curve="convex", direction="decreasing").knee
     return None if found is None else int(found)
 

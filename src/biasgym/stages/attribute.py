@@ -15,10 +15,11 @@ from biasgym.datasets import spread
 from biasgym.evaluate import AbilityQuestion, ability_questions, right_answer_likelihood, right_answers
 from biasgym.files import atomic_file, read_json, write_json
 from biasgym.inject import injected
-from biasgym.models import BIAS_TOKEN, LanguageModel
+from biasgym.models import BIAS_TOKEN, Head, LanguageModel
 from biasgym.progress import SILENT, Progress, progress_task
 from biasgym.scope import (
     Choice,
+    SweepPoint,
     ask,
     association_margins,
     choose_k,
@@ -48,54 +49,16 @@ def run(lm: LanguageModel, cell: Cell, progress: Progress = SILENT) -> None:
     """Writes scores.safetensors, every entry (seeds, layers, heads), heads.json and sweep.json."""
     place, trained = folder(cell).path, inject.folder(cell).path
     vectors, settings = chosen_vectors(trained), cell.settings.scope
-    closest = str(read_json(trained / "similarity.json")[0][0])
-    about = _about(lm, cell)
-    asked = {
-        "injected": [_injected_choices(lm, cell, seed, closest, about) for seed in range(len(vectors))],
-        "original": [_original_choices(cell, seed, about) for seed in range(len(vectors))],
-    }
-    prompts = {choice.ids for by_seed in asked.values() for both in by_seed for side in both for choice in side}
-    norm: Norm = "none" if settings.norm == "none" else "final"
-    scores: dict[str, list[Tensor]] = {name: [] for name in asked}
-    counts = {"pairs": 0, "dropped": 0}
-    with (
-        progress_task(progress, f"{cell.concept.name}: attribution", len(prompts), "prompt") as advance,
-        injected(lm.model, vectors, lm.bias_id),
-    ):
-        seen = traces(lm.model, sorted(prompts), advance)  # all seeds and both sides of all pairs
-        for name, by_seed in asked.items():
-            for biased, other in by_seed:
-                pairs, dropped = contrast_pairs(lm, biased, other, seen)
-                scores[name].append(pair_attribution(seen, pairs, norm=norm).mean(0).cpu())
-                if name == "injected":
-                    counts["pairs"] += len(pairs)
-                    counts["dropped"] += dropped
-    stacked = {name: torch.stack(by_seed) for name, by_seed in scores.items()}
     general = spread(ability_questions(), settings.ability_questions, lambda question: question.subject)
-    effects: dict[str, Tensor] = {}
-    if settings.rank == "effect":
-        with injected(lm.model, vectors, lm.bias_id):
-            effects = _effects(lm, cell, asked, general, progress)
-    with atomic_file(place / SCORES) as temporary:
-        save_file(stacked | {f"{EFFECT}{name}": by_seed for name, by_seed in effects.items()}, temporary)
-    decisive = effects or stacked
-    rankings = {name: shared_ranking(by_seed) for name, by_seed in decisive.items()}
-
-    tried = [k for k in settings.ks if k <= len(rankings["injected"])]
-    plain = ask(lm, cell.concept, spread(cell.questions[0], _SWEEP_QUESTIONS), BIAS_TOKEN)
-    choices = [c.shifted(lm.bias_id, lm.bias_id + seed) for seed in range(len(vectors)) for c in plain]
-    with (
-        progress_task(progress, f"{cell.concept.name}: how many heads", len(tried) + 1, "k") as advance,
-        injected(lm.model, vectors, lm.bias_id),
-    ):
-        points = sweep(
-            lm,
-            rankings["injected"],
-            tried,
-            lambda: float(association_margins(lm, choices).mean()),
-            lambda: right_answer_likelihood(lm, general),
-            advance,
-        )
+    with injected(lm.model, vectors, lm.bias_id):
+        asked = _questions(lm, cell, len(vectors), closest=str(read_json(trained / "similarity.json")[0][0]))
+        attributed, counts = _attributions(lm, cell, asked, progress)
+        effects = _effects(lm, cell, asked, general, progress) if settings.rank == "effect" else {}
+        with atomic_file(place / SCORES) as temporary:
+            save_file(attributed | {f"{EFFECT}{name}": by_seed for name, by_seed in effects.items()}, temporary)
+        decisive = effects or attributed
+        rankings = {name: shared_ranking(by_seed) for name, by_seed in decisive.items()}
+        points = _sweep(lm, cell, rankings["injected"], len(vectors), general, progress)
     selection = choose_k(points, tolerance=settings.ability_tolerance, fixed=settings.k)
     write_json(
         place / "sweep.json",
@@ -122,6 +85,32 @@ def run(lm: LanguageModel, cell: Cell, progress: Progress = SILENT) -> None:
     )
 
 
+def _attributions(
+    lm: LanguageModel, cell: Cell, asked: _Asked, progress: Progress
+) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Mean attribution of every head to what each seed's contrast pairs differ in; the passes of all pairs run once.
+
+    Returns:
+        Tensors (seeds, layers, heads), fp32, and how many pairs about BiasToken there were, and how many had no contrast.
+    """
+    norm: Norm = "none" if cell.settings.scope.norm == "none" else "final"
+    prompts = {choice.ids for by_seed in asked.values() for both in by_seed for side in both for choice in side}
+    with progress_task(progress, f"{cell.concept.name}: attribution", len(prompts), "prompt") as advance:
+        seen = traces(lm.model, sorted(prompts), advance)  # all seeds and both sides of all pairs
+    found = {
+        name: [contrast_pairs(lm, biased, other, seen) for biased, other in by_seed] for name, by_seed in asked.items()
+    }
+    counts = {
+        "pairs": sum(len(pairs) for pairs, _ in found["injected"]),
+        "dropped": sum(dropped for _, dropped in found["injected"]),
+    }
+    scores = {
+        name: torch.stack([pair_attribution(seen, pairs, norm=norm).mean(0).cpu() for pairs, _ in by_seed])
+        for name, by_seed in found.items()
+    }
+    return scores, counts
+
+
 def _effects(
     lm: LanguageModel, cell: Cell, asked: _Asked, general: Sequence[AbilityQuestion], progress: Progress
 ) -> dict[str, Tensor]:
@@ -141,6 +130,38 @@ def _effects(
             name: torch.stack([margin_effects(lm, biased, advance) - cost for biased in by_seed])
             for name, by_seed in some.items()
         }
+
+
+def _sweep(
+    lm: LanguageModel,
+    cell: Cell,
+    ranking: Sequence[Head],
+    seeds: int,
+    general: Sequence[AbilityQuestion],
+    progress: Progress,
+) -> list[SweepPoint]:
+    """Margins of all seeds on some development questions, and ability, for every k that the ranking is long enough for."""
+    tried = [k for k in cell.settings.scope.ks if k <= len(ranking)]
+    plain = ask(lm, cell.concept, spread(cell.questions[0], _SWEEP_QUESTIONS), BIAS_TOKEN)
+    choices = [choice.shifted(lm.bias_id, lm.bias_id + seed) for seed in range(seeds) for choice in plain]
+    with progress_task(progress, f"{cell.concept.name}: how many heads", len(tried) + 1, "k") as advance:
+        return sweep(
+            lm,
+            ranking,
+            tried,
+            lambda: float(association_margins(lm, choices).mean()),
+            lambda: right_answer_likelihood(lm, general),
+            advance,
+        )
+
+
+def _questions(lm: LanguageModel, cell: Cell, seeds: int, closest: str) -> _Asked:
+    """What each seed is asked: about the injected token and others, and about stereotyped targets and neutral ones."""
+    about = _about(lm, cell)
+    return {
+        "injected": [_injected_choices(lm, cell, seed, closest, about) for seed in range(seeds)],
+        "original": [_original_choices(cell, seed, about) for seed in range(seeds)],
+    }
 
 
 def _rounds(cell: Cell) -> int:
