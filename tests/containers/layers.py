@@ -29,7 +29,8 @@ def files(docker: Engine, tags: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         tarfile.open(fileobj=saving.stdout, mode="r|") as archive,
     ):
         for member in archive:
-            if (content := archive.extractfile(member)) is not None:
+            # a link leads to a layer that is in the same archive
+            if member.isreg() and (content := archive.extractfile(member)) is not None:
                 yield from _opened(member.name, content)
     if saving.returncode:
         raise EngineError(f"docker save {tags} failed")
@@ -49,11 +50,14 @@ def _opened(name: str, content: IO[bytes]) -> Iterator[tuple[str, bytes]]:
 
 
 def found(files: Iterable[tuple[str, bytes]], names: Sequence[str]) -> list[str]:
-    """Where files tell a name of the build machine, or hold what looks like a secret."""
-    wanted = {name: name.encode() for name in names}
+    """Where files tell a whole name of the build machine, or hold what looks like a secret."""
+    wanted = {name.encode(): re.compile(rb"(?<![\w-])" + re.escape(name.encode()) + rb"(?![\w-])") for name in names}
     places = []
     for path, content in files:
-        places += [f"{path}: {name}" for name, text in wanted.items() if text in content or name in path]
+        for text in (content, path.encode()):
+            places += [
+                f"{path}: {name.decode()}" for name, whole in wanted.items() if name in text and whole.search(text)
+            ]
         places += [
             f"{path}: {mark.decode()}..." for mark, form in SECRETS.items() if mark in content and form.search(content)
         ]

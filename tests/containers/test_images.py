@@ -105,5 +105,7 @@ def _values_of_secrets() -> set[str]:
 
 def test_the_scan_finds_what_it_looks_for() -> None:
     content = b'{"env": ["TOKEN=hf_' + b"a" * 34 + b'", "INDEX=http://wheels.example"]}'
-    found = layers.found([("config.json", content)], ["wheels.example"])
+    found = layers.found(
+        [("config.json", content), ("tmp/work/cinema", b"/tmp/work-2")], ["wheels.example", "/tmp/work"]
+    )
     assert found == ["config.json: wheels.example", "config.json: hf_..."]
