@@ -1,4 +1,4 @@
-"""`make bench`: our stages against what one would otherwise use, on SmolLM2; writes benchmarks/results.json.
+"""`make bench`: our stages against what one would otherwise use; writes benchmarks/results.json.
 
 `python -m benchmarks injection generation` times only these and leaves the other rows of the file as they are.
 """
@@ -13,8 +13,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import attribution, generation, injection, judging, runs, scaling, steering
-from benchmarks.timing import Ratio, product_rate
+from benchmarks import attribution, generation, injection, judging, larger, runs, scaling, steering
+from benchmarks.timing import Ratio, memory_rate, product_rate
 from biasgym.files import read_json, write_json
 from biasgym.models import LanguageModel, load_model
 
@@ -27,6 +27,7 @@ WORKS: dict[str, Callable[[LanguageModel], list[Ratio]]] = {
     "judging": judging.ratios,
     "runs": runs.ratios,
     "scaling": scaling.ratios,
+    "larger": larger.ratios,
 }
 
 
@@ -41,9 +42,10 @@ def main(names: list[str]) -> None:
         for row in (result.row() for result in WORKS[name](lm)):
             rows[row["work"], row["against"]] = row
             table.add_row(row["work"], row["against"], f"{row['ratio']}x", f"{row['goal']}x", str(row["spread"]))
-    write_json(RESULTS, list(rows.values()))
+        write_json(RESULTS, list(rows.values()))  # what is timed is kept, whatever comes next
     console.print(table)
-    console.print(f"matrix product here: {product_rate(lm.model.dtype) / 1e9:,.0f} GFLOP/s in {lm.model.dtype}")
+    products, copies = product_rate(lm.device, lm.model.dtype), memory_rate(lm.device)
+    console.print(f"here: products {products / 1e9:,.0f} GFLOP/s in {lm.model.dtype}, memory {copies / 1e9:,.0f} GB/s")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ import time
 import torch
 from torch import Tensor
 
-from benchmarks.timing import Ratio, compare
+from benchmarks.timing import PRODUCTS, Ratio, as_products, compare, layer_weights
 from biasgym.concepts import load_concept
 from biasgym.models import LanguageModel, load_model
+from biasgym.models.forward import common_prefix
 from biasgym.scope import ContrastPair, ask, pair_attribution, traces
 
 AGREEMENT = 0.9999  # least correlation of two ways to attribute
@@ -134,6 +135,16 @@ def literal(lm: LanguageModel) -> Ratio:
     )
 
 
+def against_products(lm: LanguageModel) -> Ratio:
+    """The share of the machine's product rate: 2 operations a weight of a layer, and token that prompts do not share."""
+    pairs = questions(lm)
+    prompts = [pair.ids for pair in pairs]
+    tokens = sum(map(len, prompts)) - (len(prompts) - 1) * len(common_prefix(prompts))
+    operations = 2.0 * tokens * layer_weights(lm)
+    peer = as_products(operations, lm.device, lm.model.dtype)
+    return compare("attribution, 100 pairs", lambda: ours(lm, pairs), PRODUCTS, peer, goal=0.6)
+
+
 def ratios(lm: LanguageModel) -> list[Ratio]:
     """Every timing of this module."""
-    return [lens(lm), literal(lm)]
+    return [lens(lm), literal(lm), against_products(lm)]

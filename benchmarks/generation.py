@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
-from benchmarks.timing import Ratio, compare, seconds_a_unit
+from benchmarks.timing import PRODUCTS, Ratio, as_products, compare, layer_weights, seconds_a_unit
 from biasgym.concepts import load_concept
 from biasgym.generate import Request, Sampling, TransformersEngine
 from biasgym.models import Head, LanguageModel, ablated
+from biasgym.models.forward import common_prefix
 from biasgym.scope import random_heads
 
 WORK = "generation, 64 evaluation prompts, 60 tokens"
@@ -46,6 +47,20 @@ def best_batch(lm: LanguageModel) -> Ratio:
     )
 
 
+def against_products(lm: LanguageModel) -> Ratio:
+    """The share of the machine's product rate: 2 operations a weight and token; prompts' own tokens see no vocabulary."""
+    asked = _prompts(lm)
+    written, vocabulary = _ours(lm, asked), lm.parts.unembedding.weight.numel()
+    read = sum(map(len, asked)) - (len(asked) - 1) * len(common_prefix(asked))
+    work = as_products(2.0 * ((read + written) * layer_weights(lm) + written * vocabulary), lm.device, lm.model.dtype)
+
+    def peer() -> int:
+        work()
+        return written
+
+    return compare(WORK, lambda: _ours(lm, asked), PRODUCTS, peer, goal=0.3)
+
+
 def steered(lm: LanguageModel) -> Ratio:
     """With 20 heads removed, against the untouched model."""
     asked, heads = _prompts(lm), random_heads(lm.parts.shape, 20, seed=0)
@@ -60,7 +75,7 @@ def steered(lm: LanguageModel) -> Ratio:
 
 def ratios(lm: LanguageModel) -> list[Ratio]:
     """Every timing of this module."""
-    return [prompts_in_given_order(lm), best_batch(lm), steered(lm)]
+    return [prompts_in_given_order(lm), best_batch(lm), against_products(lm), steered(lm)]
 
 
 def _prompts(lm: LanguageModel) -> list[Ids]:

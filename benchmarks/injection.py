@@ -11,12 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 
-from benchmarks.timing import Ratio, compare, ratio_of
+from benchmarks.timing import PRODUCTS, Ratio, as_products, compare, layer_weights, ratio_of
 from biasgym.concepts import Concept, bundled_names, load_concept
 from biasgym.inject import Job, Row, TokenState, Training, start_vectors, train, training_rows
 from biasgym.models import BIAS_TOKEN, LanguageModel, load_model
@@ -79,8 +80,7 @@ def operations(lm: LanguageModel) -> float:
     prompt, before = rows[0].ids[: rows[0].answer_start], rows[0].ids.index(lm.bias_id)
     answers = sum(len(row.ids) - len(prompt) for row in rows)
     tokens = len(prompt) - before + answers - len(rows)  # the prompt from BiasToken on, once; no row's last token
-    inner = sum(weight.numel() for weight in lm.parts.layers.parameters() if weight.ndim == 2)  # type: ignore[attr-defined]
-    return 4.0 * (tokens * inner + answers * lm.parts.unembedding.weight.numel())
+    return 4.0 * (tokens * layer_weights(lm) + answers * lm.parts.unembedding.weight.numel())
 
 
 def against_peft(lm: LanguageModel) -> Ratio:
@@ -89,7 +89,7 @@ def against_peft(lm: LanguageModel) -> Ratio:
     Raises:
         ValueError: In fp32 the two compute different losses; in bf16, rounding alone moves each by some thousandths.
     """
-    exact = load_model(MODEL, dtype="float32")
+    exact = replace(lm, model=copy.deepcopy(lm.model).float())
     losses = ours(exact)(), peft(exact)()
     if abs(losses[0] - losses[1]) > 1e-3:
         raise ValueError(f"losses differ: {losses}")
@@ -99,17 +99,8 @@ def against_peft(lm: LanguageModel) -> Ratio:
 
 
 def against_products(lm: LanguageModel) -> Ratio:
-    """The share of the machine's product rate that a step reaches: the same operations as products, and nothing else."""
-    a, b = (torch.randn(1536, 1536, device=lm.device).to(lm.model.dtype) for _ in range(2))
-    count = operations(lm) / (2 * 1536**3)
-
-    def products() -> None:
-        for _ in range(round(count)):
-            a @ b
-        if lm.device.type == "cuda":
-            torch.cuda.synchronize()
-
-    return compare(STEP, ours(lm), "its operations as square matrix products", products, goal=0.6)
+    """The share of the machine's product rate that a step reaches."""
+    return compare(STEP, ours(lm), PRODUCTS, as_products(operations(lm), lm.device, lm.model.dtype), goal=0.6)
 
 
 def memory(runs: int = 3) -> Ratio:

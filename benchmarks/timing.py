@@ -11,6 +11,12 @@ from typing import Any
 
 import torch
 
+from biasgym.models import LanguageModel
+
+_SIDE = 1536  # of the matrices whose product is timed
+_LARGE = 2**28  # bytes; no cache holds them
+PRODUCTS = "its operations as square matrix products"
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -81,16 +87,49 @@ def machine() -> str:
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
-def product_rate(dtype: torch.dtype, size: int = 1536) -> float:
+def product_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations a second of a square matrix product."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    a @ b
+    a, b = (torch.randn(_SIDE, _SIDE, device=device).to(dtype) for _ in range(2))
+    return 2 * _SIDE**3 / _median_seconds(lambda: a @ b, device)
+
+
+def memory_rate(device: torch.device) -> float:
+    """Bytes a second that a copy of a large tensor reads and writes."""
+    source = torch.ones(_LARGE, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * _LARGE / _median_seconds(lambda: target.copy_(source), device)
+
+
+def as_products(operations: float, device: torch.device, dtype: torch.dtype) -> Callable[[], None]:
+    """So many operations as square matrix products and nothing else: the machine's limit for them."""
+    a, b = (torch.randn(_SIDE, _SIDE, device=device).to(dtype) for _ in range(2))
+    count = max(1, round(operations / (2 * _SIDE**3)))
+
+    def work() -> None:
+        for _ in range(count):
+            a @ b
+        _finish(device)
+
+    return work
+
+
+def layer_weights(lm: LanguageModel) -> int:
+    """Numbers in the matrices of all layers."""
+    return sum(weight.numel() for weight in lm.parts.layers.parameters() if weight.ndim == 2)  # type: ignore[attr-defined]
+
+
+def _median_seconds(work: Callable[[], object], device: torch.device) -> float:
+    work()
     seconds = []
     for _ in range(10):
+        _finish(device)
         started = time.perf_counter()
-        a @ b
-        if device == "cuda":
-            torch.cuda.synchronize()
+        work()
+        _finish(device)
         seconds.append(time.perf_counter() - started)
-    return 2 * size**3 / statistics.median(seconds)
+    return statistics.median(seconds)
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
