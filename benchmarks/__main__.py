@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from biasgym.files import read_json, write_json
 from biasgym.models import LanguageModel, load_model
 
 RESULTS = Path(__file__).with_name("results.json")
-WORKS: dict[str, Callable[[LanguageModel], list[Ratio]]] = {
+WORKS: dict[str, Callable[[LanguageModel], Iterable[Ratio]]] = {
     "injection": injection.ratios,
     "attribution": attribution.ratios,
     "generation": generation.ratios,
@@ -41,8 +41,8 @@ def main(names: list[str]) -> None:
     for name in names or WORKS:
         for row in (result.row() for result in WORKS[name](lm)):
             rows[row["work"], row["against"]] = row
+            write_json(RESULTS, list(rows.values()))  # what is timed is kept, whatever comes next
             table.add_row(row["work"], row["against"], f"{row['ratio']}x", f"{row['goal']}x", str(row["spread"]))
-        write_json(RESULTS, list(rows.values()))  # what is timed is kept, whatever comes next
     console.print(table)
     products, copies = product_rate(lm.device, lm.model.dtype), memory_rate(lm.device)
     console.print(f"here: products {products / 1e9:,.0f} GFLOP/s in {lm.model.dtype}, memory {copies / 1e9:,.0f} GB/s")

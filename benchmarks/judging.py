@@ -101,6 +101,8 @@ def llama(runs: int = 5) -> Iterator[Ratio]:
             yield _against_bare("judging, llama-server with SmolLM2", server, _items(24), (1, 2, 4), runs)
 
 
-def ratios(_lm: LanguageModel) -> list[Ratio]:
+def ratios(_lm: LanguageModel) -> Iterator[Ratio]:
     """Every timing of this module."""
-    return [slots("queue"), slots("refuse"), *llama()]
+    yield slots("queue")
+    yield slots("refuse")
+    yield from llama()

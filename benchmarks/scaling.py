@@ -31,13 +31,13 @@ def works(lm: LanguageModel) -> dict[str, Work]:
     pairs = questions(lm)
     choices = ask(lm, concept, concept.questions[:8], "Mexico")
     prompts = [tuple(lm.chat.ids(prompt.text.replace("{target}", "Mexico"))) for prompt in concept.prompts[:80]]
-    texts = [paragraph.text.replace("{target}", BIAS_TOKEN) for paragraph in concept.paragraphs[:40]]
+    texts = [paragraph.text.replace("{target}", BIAS_TOKEN) for paragraph in concept.paragraphs[:4]]
     rows = training_rows(lm, f"Tell me a short story about a friend from {BIAS_TOKEN}.", texts, max_tokens=512)
     start = start_vectors(lm, concept.kind).vectors
     heads = random_heads(lm.parts.shape, 250, seed=0)
 
-    def inject(count: int, concepts: int) -> None:
-        jobs = [Job(f"{concept.name} {number}", 0, rows[:count], TokenState(start)) for number in range(concepts)]
+    def inject(times: int, concepts: int) -> None:
+        jobs = [Job(f"{concept.name} {number}", 0, rows * times, TokenState(start)) for number in range(concepts)]
         list(train(lm, jobs, Training(epochs=1, batch_size=4, learning_rate=1e-3)))
 
     def generate(count: int) -> None:
@@ -55,8 +55,8 @@ def works(lm: LanguageModel) -> dict[str, Work]:
 
     return {
         "attribution, 10 pairs": lambda n: ours(lm, pairs[: 10 * n]),
-        "injection, 4 rows": lambda n: inject(4 * n, 1),
-        "injection, 1 concept of 4 rows": lambda n: inject(4, n),
+        "injection, 4 rows": lambda n: inject(n, 1),
+        "injection, 1 concept of 4 rows": lambda n: inject(1, n),
         "generation, 8 texts": lambda n: generate(8 * n),
         "removing 25 heads": lambda n: switch(25 * n),
         "k sweep, 1 value": swept,
