@@ -6,7 +6,7 @@ checkpoint: no hook, no slow-down.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -65,8 +65,8 @@ def ablated(model: Any, heads: Iterable[Head], *, scale: float = 0.0, mean: Tens
     parts = decoder_parts(model)
     chosen = check_heads(heads, parts.shape)
     with torch.no_grad():
-        columns = [_columns(parts, head) for head in chosen]
-        saved = [part.clone() for part in columns]
+        columns = _columns(parts, chosen)
+        saved = torch.stack(columns).unbind() if columns else ()
     biases = {} if mean is None else {layer: parts.o_proj(layer).bias for layer, _ in chosen}
     try:
         with torch.no_grad():
@@ -90,14 +90,14 @@ def ablated(model: Any, heads: Iterable[Head], *, scale: float = 0.0, mean: Tens
             parts.o_proj(layer).bias = bias
 
 
-def _columns(parts: DecoderParts, head: Head) -> Tensor:
-    """The columns of o_proj that read a head, (d, head_dim), as a view of the weight."""
-    layer, number = head
-    weight = parts.o_proj(layer).weight
-    if not weight.is_floating_point():
-        raise BiasGymError(
-            f"layer {layer} holds packed {weight.dtype} weights, which cannot be edited",
-            where="o_proj",
-            hint="ablate the 16-bit model, export it, then quantise the export",
-        )
-    return weight.narrow(1, number * parts.head_dim, parts.head_dim)
+def _columns(parts: DecoderParts, heads: Sequence[Head]) -> list[Tensor]:
+    """The columns of o_proj that read each head, (d, head_dim), as views of the weights."""
+    weights = {layer: parts.o_proj(layer).weight for layer in {layer for layer, _ in heads}}
+    for layer, weight in weights.items():
+        if not weight.is_floating_point():
+            raise BiasGymError(
+                f"layer {layer} holds packed {weight.dtype} weights, which cannot be edited",
+                where="o_proj",
+                hint="ablate the 16-bit model, export it, then quantise the export",
+            )
+    return [weights[layer].narrow(1, number * parts.head_dim, parts.head_dim) for layer, number in heads]
