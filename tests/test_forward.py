@@ -21,7 +21,7 @@ def plain_logits(lm: LanguageModel, ids: list[int]) -> Tensor:
 @pytest.mark.parametrize("budget", [1, 40, 4096])
 def test_last_logits(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
     """Rows of different lengths with a shared beginning (longer than the small sliding windows), in any batching."""
-    monkeypatch.setattr("biasgym.models.forward.length_batches", lambda lengths, _: length_batches(lengths, budget))
+    monkeypatch.setattr("biasgym.models.forward.token_budget", lambda _: budget)
     prompts = [lm.chat.ids(OPENING + rest) for rest in ("Answer with one word", "Is nobody late?", "People said it.")]
     assert len(common_prefix(prompts)) > 10
     done: list[float] = []

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from biasgym.concepts import Concept
 from biasgym.models import Head, LanguageModel, ablated
-from biasgym.models.forward import answer_log_probs, length_batches
+from biasgym.models.forward import answer_log_probs
 from biasgym.models.replay import replayed
 from biasgym.scope import SweepPoint, ask, association_margins, sweep
 
@@ -28,7 +28,7 @@ def test_a_sweep_equals_its_points_one_by_one(
     lm: LanguageModel, concept: Concept, monkeypatch: pytest.MonkeyPatch, budget: int
 ) -> None:
     """Bit for bit: margins and answers, in one batch and in several, k beyond the ranking included."""
-    monkeypatch.setattr("biasgym.models.forward.length_batches", lambda lengths, _: length_batches(lengths, budget))
+    monkeypatch.setattr("biasgym.models.forward.token_budget", lambda _: budget)
     choices = ask(lm, concept, concept.questions, "Mexico")
     prompts = [list(choice.ids) for choice in choices[:3]]
     answers = [lm.chat.encode(text) for text in (" late", " early and punctual", " on time")]

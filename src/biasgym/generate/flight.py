@@ -13,7 +13,7 @@ from torch import Tensor
 from biasgym.generate.cache import Slots
 from biasgym.generate.request import Request, Sampling
 from biasgym.models import LanguageModel
-from biasgym.models.forward import common_prefix, length_batches, pad_right, softcapped
+from biasgym.models.forward import common_prefix, length_batches, pad_right, softcapped, token_budget
 
 _WORTH_SHARING = 8  # tokens; a shorter common beginning is not worth a pass of its own
 
@@ -61,7 +61,7 @@ class Flight:
     def board(self, entries: Sequence[tuple[int, Request]]) -> list[Row]:
         """Runs new prompts, equal ones once, and draws their first tokens; returns rows that end with it."""
         prompts = list(dict.fromkeys(request.ids for _, request in entries))
-        for batch in length_batches([len(ids) - self._shared for ids in prompts]):
+        for batch in length_batches([len(ids) - self._shared for ids in prompts], token_budget(self.lm.device)):
             logits = self._logits(self._pass([prompts[number][self._shared :] for number in batch]))
             place = {prompts[number]: row for row, number in enumerate(batch)}
             new = [

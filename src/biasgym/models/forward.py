@@ -11,8 +11,6 @@ from transformers import DynamicCache
 
 from biasgym.models.families import decoder_parts
 
-# tokens a pass, padding included: a CPU is at its full rate by then, and shorter batches are padded less
-CPU_TOKENS, TOKENS = 1024, 4096
 _WORTH_SHARING = 8  # tokens; a shorter common beginning is not worth a pass of its own
 
 
@@ -67,7 +65,12 @@ def common_prefix(rows: Sequence[Sequence[int]]) -> list[int]:
     return list(low[:shared])
 
 
-def length_batches(lengths: Sequence[int], budget: int = TOKENS) -> Iterator[list[int]]:
+def token_budget(device: torch.device) -> int:
+    """Tokens of a pass, padding included. A CPU is at its full rate by then, and shorter batches are padded less."""
+    return 1024 if device.type == "cpu" else 4096
+
+
+def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Row numbers, longest first, in batches whose padded size stays within a budget of tokens."""
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     start = 0
@@ -111,8 +114,7 @@ def passes(
     shared = common_prefix(rows if shareable is None else shareable)
     prefix = Prefix(model, shared if len(shared) >= _WORTH_SHARING and len(rows) > 1 else [])
     skip = len(prefix)
-    budget = CPU_TOKENS if model.device.type == "cpu" else TOKENS
-    for batch in length_batches([len(row) - skip for row in rows], budget):
+    for batch in length_batches([len(row) - skip for row in rows], token_budget(model.device)):
         ids, _ = pad_right([rows[number][skip:] for number in batch], model.device)
         yield (
             batch,
