@@ -221,6 +221,18 @@ def test_the_settings_hash_knows_what_decides_a_result(concept: Concept) -> None
     assert len({settings_hash(settings, concept), settings_hash(other, concept), settings_hash(settings, changed)}) == 3
 
 
+def test_the_settings_hash_knows_what_templates_say_not_where_they_lie(concept: Concept, tmp_path: Path) -> None:
+    def hashed(name: str, text: str) -> str:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "story.txt").write_text(text)
+        return settings_hash(settings.model_copy(update={"templates": str(tmp_path / name)}), concept)
+
+    settings = load_settings("demo")
+    one = hashed("one", "Write about {target}.")
+    assert one == hashed("two", "Write about {target}.")
+    assert len({one, hashed("three", "Tell of {target}."), settings_hash(settings, concept)}) == 3
+
+
 @pytest.mark.parametrize("watch", [{"organizations": ["org/*"]}, {"newest": 0}, {"models": "org/one"}])
 def test_a_wrong_watch_is_refused(watch: dict[str, Any]) -> None:
     with pytest.raises(BiasGymError, match=f"watch: .*{next(iter(watch))}"):

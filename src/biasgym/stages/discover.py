@@ -12,6 +12,7 @@ from datetime import date
 from fnmatch import fnmatchcase
 from itertools import islice
 from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from biasgym.concepts import Concept
 from biasgym.concepts.catalogue import explain
 from biasgym.errors import BiasGymError
-from biasgym.files import digest
+from biasgym.files import digest, sha256_of
 from biasgym.models import FAMILIES
 from biasgym.stages.settings import RunSettings
 from biasgym.store import Evaluation, Record, Registry
@@ -70,8 +71,15 @@ class Discovery(NamedTuple):
 
 
 def settings_hash(settings: RunSettings, concept: Concept) -> str:
-    """The hash of all that decides an evaluation's result besides the model, the concept's name and the judge."""
+    """The hash of all that decides an evaluation's result besides the model, the concept's name and the judge.
+
+    Args:
+        settings: Their templates are a folder of this machine.
+        concept: The concept.
+    """
     decisive = settings.model_dump(mode="json", exclude=_NOT_A_RESULT)
+    if settings.templates is not None:  # what they say, not where they lie
+        decisive["templates"] = {file.name: sha256_of(file) for file in sorted(Path(settings.templates).glob("*.txt"))}
     return digest({"settings": decisive, "concept": concept.model_dump(mode="json")})
 
 

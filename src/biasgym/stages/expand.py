@@ -17,9 +17,9 @@ from biasgym.stages.judging import check_judge, source_of
 from biasgym.stages.plan import make_plan
 from biasgym.stages.settings import PLACES, JudgeSettings, RunSettings
 from biasgym.stages.settings_files import settings_of
-from biasgym.store import NotFound, Store, open_store
+from biasgym.store import NotFound, Store, checked_key, open_store
 
-SETTINGS = "settings.json"
+SETTINGS, TEMPLATES = "settings.json", "templates"
 _PROBE = "probe/plan"
 
 
@@ -44,7 +44,8 @@ def expand(settings: Mapping[str, Any], store: str) -> Expansion:
 
     Args:
         settings: Keys as in a settings file. A concept is a bundled name, the name of an object
-            `concepts/NAME.yaml` in the store, or the text of a concept file.
+            `concepts/NAME.yaml` in the store, or the text of a concept file; `templates` is the NAME of objects
+            `templates/NAME/*.txt` in the store.
         store: Its URL.
 
     Raises:
@@ -53,8 +54,6 @@ def expand(settings: Mapping[str, Any], store: str) -> Expansion:
     shelf = open_store(store)
     shelf.write(_PROBE, b"biasgym can write here\n")
     asked = settings_of(settings, "parameters")
-    if asked.templates is not None:
-        raise BiasGymError("pods see no local folder", where="templates", hint="leave it out")
     concepts = [read_concept(text, shelf) for text in asked.concepts]
     pinned = [_pinned(name) for name in asked.models]
     for judge in asked.judges:
@@ -62,6 +61,7 @@ def expand(settings: Mapping[str, Any], store: str) -> Expansion:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         _write_concepts(concepts, data)
+        bring_templates(asked, shelf, data)
         names = [concept.name for concept in concepts]
         ready = pinned_judges(asked).model_copy(update={"models": tuple(pinned)})
         named = ready.model_copy(update={"concepts": tuple(names)})
@@ -109,10 +109,11 @@ def pinned_judges(settings: RunSettings) -> RunSettings:
 
 
 def build_data(settings: str, store: str, out: Path) -> None:
-    """Writes settings and concepts of a run into a folder that all pods read, so that later changes reach none half-way."""
-    asked = RunSettings.model_validate_json(settings)
-    concepts = [read_concept(text, open_store(store)) for text in asked.concepts]
+    """Writes settings, concepts and templates of a run into a folder that all pods read: later changes reach none half-way."""
+    asked, shelf = RunSettings.model_validate_json(settings), open_store(store)
+    concepts = [read_concept(text, shelf) for text in asked.concepts]
     _write_concepts(concepts, out)
+    bring_templates(asked, shelf, out)
     named = asked.model_copy(update={"concepts": tuple(concept.name for concept in concepts)})
     write_text(out / SETTINGS, named.model_dump_json())
 
@@ -134,6 +135,37 @@ def read_concept(text: str, store: Store) -> Concept:
         ) from error
 
 
+def bring_templates(settings: RunSettings, store: Store, data: Path) -> RunSettings:
+    """Copies the templates that the settings name from the store, where their folder's name is `templates/NAME`.
+
+    Returns:
+        The settings with the copies as templates; the same settings if they name none.
+
+    Raises:
+        BiasGymError: The store has no such templates.
+    """
+    if settings.templates is None:
+        return settings
+    prefix = f"templates/{checked_key(settings.templates)}"
+    names = [entry.key.removeprefix(f"{prefix}/") for entry in store.list(prefix)]
+    files = [name for name in names if name.endswith(".txt") and "/" not in name]
+    if not files:
+        raise BiasGymError(
+            f"the store has no {prefix}/*.txt",
+            where="templates",
+            hint="put template files there, or leave it out; pods see no local folder",
+        )
+    for name in files:
+        write_text(data / TEMPLATES / name, store.read(f"{prefix}/{name}").decode())
+    return _with_templates(settings, data)
+
+
+def _with_templates(settings: RunSettings, data: Path) -> RunSettings:
+    if settings.templates is None:
+        return settings
+    return settings.model_copy(update={"templates": str(data / TEMPLATES)})
+
+
 def _write_concepts(concepts: Sequence[Concept], folder: Path) -> None:
     for concept in concepts:
         write_text(
@@ -143,9 +175,9 @@ def _write_concepts(concepts: Sequence[Concept], folder: Path) -> None:
 
 
 def with_data(settings: RunSettings, data: Path) -> RunSettings:
-    """The settings with the concepts as files that `build_data` wrote."""
+    """The settings with the concepts and templates as files that `build_data` wrote."""
     files = tuple(str(data / "concepts" / f"{name}.yaml") for name in settings.concepts)
-    return settings.model_copy(update={"concepts": files})
+    return _with_templates(settings.model_copy(update={"concepts": files}), data)
 
 
 def read_data(data: Path) -> RunSettings:

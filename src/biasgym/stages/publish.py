@@ -15,7 +15,7 @@ from biasgym.evaluate.gate import Limits, check, passes
 from biasgym.files import sha256_of, write_json, write_text
 from biasgym.report.junit import junit as as_junit
 from biasgym.stages.discover import discover, read_watch, settings_hash
-from biasgym.stages.expand import pinned_judges, read_concept, read_data, with_data
+from biasgym.stages.expand import bring_templates, pinned_judges, read_concept, read_data, with_data
 from biasgym.stages.plan import make_plan
 from biasgym.stages.settings_files import settings_of
 from biasgym.store import Evaluation, Record, Registry, Store, fetch, open_store
@@ -103,7 +103,7 @@ def publish_run(data: Path, store: str, results: Path, run: str, passed: bool) -
                 cell.source.revision,
                 cell.concept.name,
                 judge.name,
-                settings_hash(asked, cell.concept),
+                settings_hash(cell.settings, cell.concept),
             )
             if found is None or found.status != "done":
                 registry.release(evaluation, run)
@@ -142,10 +142,13 @@ def look_for_releases(watch: Mapping[str, Any], asked: Mapping[str, Any], store:
     """
     shelf, settings = open_store(store), pinned_judges(settings_of(asked, "parameters"))
     concepts = [read_concept(name, shelf) for name in settings.concepts]
+    with tempfile.TemporaryDirectory() as folder:
+        local = bring_templates(settings, shelf, Path(folder))
+        hashes = {concept.name: settings_hash(local, concept) for concept in concepts}
     found = discover(
         read_watch(watch),
         Registry(shelf),
-        concepts={concept.name: settings_hash(settings, concept) for concept in concepts},
+        concepts=hashes,
         judges=[judge.name for judge in settings.judges],
         owner=run,
     )
