@@ -29,7 +29,8 @@ LAYER_SECONDS = 0.8e-3  # least for one layer of one decoding step, whatever its
 LOAD_BYTES = 1.0e9  # bytes a second from the cache volume
 START = 45.0  # seconds until a pod runs, with its driver
 
-PROMPT, FRAMED, QUESTION, JUDGED, VERDICT = 60, 160, 80, 700, 60  # tokens
+PROMPT, FRAMED, QUESTION, ITEM, JUDGED, VERDICT = 60, 160, 80, 120, 700, 60  # tokens
+MMLU = 14_042  # items of a task, where the settings do not limit them
 REQUEST_SECONDS = 3.0  # of an endpoint
 ROWS = 64  # in flight where the settings leave it open; more where memory allows
 CPU = {"plan": 60.0, "build_data": 20.0, "collect": 30.0, "gate": 20.0, "publish": 60.0, "report": 60.0}
@@ -250,8 +251,10 @@ class Costs:
         return Load(written * FRAMED + margins * QUESTION, written, s.max_new_tokens, s.batch_size or ROWS)
 
     def _capability(self, cell: Cell) -> Load:
-        asked = self.settings.capability.questions * 4 + len(cell.concept.retention) * 4
-        return Load(BOTTOM_SETS * asked * QUESTION)
+        s = self.settings.capability
+        asked = s.questions * 4 + len(cell.concept.retention) * 4
+        items = len(s.tasks) * (s.task_items or MMLU)
+        return Load(BOTTOM_SETS * asked * QUESTION + 2 * items * 4 * ITEM)  # tasks with and without the chosen heads
 
 
 def measured_seconds(files: Iterable[Path]) -> dict[str, float]:

@@ -45,11 +45,21 @@ def test_steps_find_what_they_import(engine: Engine, images: dict[str, str]) -> 
     """With what was cut out of the packages gone; the cpu image has no torch at all."""
     light = "biasgym.stages.publish, biasgym.stages.collect, biasgym.judge.endpoint, huggingface_hub, kfp.dsl"
     heavy = "biasgym.stages.generate, biasgym.stages.inject, sentence_transformers, spacy, scipy.stats, gguf"
+    heavy += ", lm_eval.evaluator, lm_eval.models.huggingface"
     torch = "import importlib.util as u; print(u.find_spec('torch') is not None)"
     for target, wanted, has_torch in (("cpu", light, "False"), ("judge", f"{heavy}, bitsandbytes", "True")):
         code = f"import {wanted}; {torch}"
         said = engine.call("run", *ROOMY, images[target], "python3", "-c", code, seconds=300)
         assert said.split()[-1] == has_torch, target
+
+
+def test_tasks_are_known_where_they_are_planned(engine: Engine, images: dict[str, str]) -> None:
+    """Though nothing that could run them is there."""
+    code = "from biasgym.evaluate.harness import check_tasks as c, task_identity as i; c({0}); print(i({0})['mmlu'])"
+    said = engine.call("run", *ROOMY, images["cpu"], "python3", "-c", code.format("['mmlu', 'ifeval']"))
+    assert said.split() == ["lm-eval", "0.4.13"]
+    done = engine.try_call("run", *ROOMY, images["cpu"], "python3", "-c", code.format("['mmlu', 'mmlu_of_nobody']"))
+    assert "no task is called 'mmlu_of_nobody'" in done.stderr
 
 
 @pytest.mark.parametrize("target", ["cpu", "judge"])

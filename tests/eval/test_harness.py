@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import yaml
 import tiny
 from biasgym.errors import BiasGymError
 from biasgym.evaluate import harness
-from biasgym.evaluate.harness import task_identity, task_scores
+from biasgym.evaluate.harness import check_tasks, task_identity, task_scores
 from biasgym.files import read_json, write_jsonl
 from biasgym.models import LanguageModel, ablated
+from biasgym.stages.expand import expand
 from biasgym.stages.folder import StageFolder
 from biasgym.stages.plan import make_plan
 from biasgym.stages.run import run
@@ -116,6 +118,42 @@ def test_what_cannot_be_run_is_said(llama: LanguageModel, folder: Path, tmp_path
     (folder / "items.jsonl").unlink()
     with pytest.raises(BiasGymError, match="could not be run"):
         task_scores(llama, [str(folder)])
+
+
+@pytest.mark.parametrize(
+    ("tasks", "says"),
+    [
+        (["mmlu", "ifeval"], None),
+        (["mmlu_of_nobody"], "'mmlu_of_nobody'"),
+        (["no/such"], "'no/such'"),
+        (["{empty}"], "no tasks"),
+    ],
+)
+def test_tasks_are_looked_up_before_any_work(desk: Desk, tmp_path: Path, tasks: list[str], says: str | None) -> None:
+    (empty := tmp_path / "empty").mkdir()
+    named = [name.format(empty=empty) for name in tasks]
+    settings = load_settings(desk.settings(capability={"questions": 4, "tasks": named}))
+    if says is None:
+        make_plan(settings, desk.out)
+        return
+    with pytest.raises(BiasGymError, match=says):
+        make_plan(settings, desk.out)
+
+
+def test_a_pipeline_takes_tasks_by_name(tmp_path: Path) -> None:
+    asked = {"models": ["smollm2-135m-instruct"], "concepts": ["spicy_food"], "preset": "demo"}
+    planned = expand({**asked, "capability": {"tasks": ["mmlu"]}}, str(tmp_path / "store"))
+    assert json.loads(planned.settings)["capability"]["tasks"] == ["mmlu"]
+    with pytest.raises(BiasGymError, match="no task is called"):
+        expand({**asked, "capability": {"tasks": ["mmlu_of_nobody"]}}, str(tmp_path / "store"))
+
+
+def test_every_name_of_the_harness_is_known() -> None:
+    """What looks names up reads texts only; the harness's own index is the measure."""
+    from lm_eval.tasks import TaskManager
+
+    names = TaskManager().all_tasks
+    check_tasks(random.Random(0).sample(names, 60))
 
 
 def test_without_the_package_the_plan_is_refused(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ The model is used as it is, with whatever heads are removed at the moment; nothi
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from importlib import metadata, util
 from pathlib import Path
@@ -21,16 +22,41 @@ _METRICS = ("exact_match", "acc", "prompt_level_strict_acc", "acc_norm")
 """The first that a task has is taken; else the first number it reports."""
 
 
-def check_harness() -> None:
-    """Refuses to go on without the package.
+def check_tasks(tasks: Sequence[str]) -> None:
+    """Refuses, before any work, tasks that cannot be run.
+
+    Names are looked for in the texts of the package's task files: that takes a second and none of what the package
+    imports, so it also serves a machine that only plans. The harness itself reads them when they are run.
 
     Raises:
-        BiasGymError: It is not installed.
+        BiasGymError: The package is not installed, no file of it speaks of a task, or a folder has none.
     """
-    if util.find_spec("lm_eval") is None:
+    package = util.find_spec("lm_eval")
+    if package is None or package.origin is None:
         raise BiasGymError(
             "tasks need lm-evaluation-harness", where="capability.tasks", hint="pip install 'biasgym[eval]'"
         )
+    folders = [Path(name) for name in tasks if Path(name).is_dir()]
+    for folder in folders:
+        if not any(folder.rglob("*.yaml")):
+            raise _no_tasks(folder)
+    known = [file.read_bytes() for file in (Path(package.origin).parent / "tasks").rglob("*.yaml")]
+    for name in tasks:
+        whole = re.compile(rb"(?<![\w-])" + re.escape(name.encode()) + rb"(?![\w-])")
+        if Path(name) not in folders and not any(whole.search(text) for text in known):
+            raise _unknown(name)
+
+
+def _no_tasks(folder: Path) -> BiasGymError:
+    return BiasGymError("the folder has no tasks", where=str(folder), hint="put the harness's task files there")
+
+
+def _unknown(name: str) -> BiasGymError:
+    return BiasGymError(
+        f"no task is called {name!r}, and no folder",
+        where="capability.tasks",
+        hint="`lm-eval ls tasks` lists the names",
+    )
 
 
 def task_identity(tasks: Sequence[str]) -> dict[str, str]:
@@ -59,7 +85,7 @@ def task_scores(
     Raises:
         BiasGymError: The package or a task is missing, or the task's data cannot be had.
     """
-    check_harness()
+    check_tasks(tasks)
     import lm_eval
     from lm_eval.models.huggingface import HFLM
 
@@ -89,15 +115,11 @@ def _found(tasks: Sequence[str]) -> tuple[list[str], Any]:
     folders = [name for name in tasks if Path(name).is_dir()]
     own = TaskManager(include_path=folders, include_defaults=False).all_tasks if folders else []
     if folders and not own:
-        raise BiasGymError(
-            "the folder has no tasks", where=", ".join(folders), hint="put the harness's task files there"
-        )
+        raise _no_tasks(Path(folders[0]))
     named = [name for name in tasks if name not in folders]
     manager = TaskManager(include_path=folders or None, include_defaults=bool(named))
     if unknown := [name for name in named if name not in manager.all_tasks]:
-        raise BiasGymError(
-            f"no task is called {unknown[0]!r}", where="capability.tasks", hint="`lm-eval ls tasks` lists the names"
-        )
+        raise _unknown(unknown[0])
     return [*named, *own], manager
 
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from biasgym.concepts import load_concept
 from biasgym.datasets import template
 from biasgym.errors import BiasGymError
-from biasgym.evaluate.harness import check_harness
+from biasgym.evaluate.harness import check_tasks
 from biasgym.generate import BY_NAME
 from biasgym.judge import judge_template
 from biasgym.models.families import family_of
@@ -82,7 +82,7 @@ def make_plan(settings: RunSettings, root: Path) -> Plan:
     if "{prompt}" not in template("prompting", settings.templates):
         raise BiasGymError("the template has no {prompt}", where=f"{settings.templates}/prompting.txt")
     if settings.capability.tasks:
-        check_harness()
+        check_tasks(settings.capability.tasks)
     if any(judge.engine != "semantic" for judge in settings.judges):
         judge_template(settings.templates)
     for judge in settings.judges:
