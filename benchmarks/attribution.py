@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,15 +13,19 @@ from torch import Tensor
 from benchmarks.timing import PRODUCTS, Ratio, as_products, compare, layer_weights
 from biasgym.concepts import load_concept
 from biasgym.models import LanguageModel, load_model
-from biasgym.models.forward import common_prefix
-from biasgym.scope import ContrastPair, ask, pair_attribution, traces
+from biasgym.models.forward import common_prefix, pad_right
+from biasgym.scope import Choice, ContrastPair, ask, contrast_pairs, pair_attribution, traces
 
 AGREEMENT = 0.9999  # least correlation of two ways to attribute
-BATCHES = (10, 50)  # of which the peer takes its fastest
+BATCHES = (10, 25, 50)  # of which the peer takes its fastest
+SEEDS = 5
+
+Asked = tuple[list[Choice], list[Choice]]
+"""The same questions about a stereotyped target (x) and about a neutral one (x')."""
 
 
 def questions(lm: LanguageModel, count: int = 100) -> list[ContrastPair]:
-    """Contrast pairs with distinct prompts."""
+    """Contrast pairs with distinct prompts, whose answers are known."""
     concept = load_concept("always_late")
     choices = ask(lm, concept, concept.questions[:count], "France")
     return [
@@ -29,6 +36,24 @@ def questions(lm: LanguageModel, count: int = 100) -> list[ContrastPair]:
 def ours(lm: LanguageModel, pairs: list[ContrastPair]) -> Tensor:
     """Scores of every pair and head, (pairs, layers, heads)."""
     return pair_attribution(traces(lm.model, [pair.ids for pair in pairs]), pairs)
+
+
+def asked_by_seeds(lm: LanguageModel, seeds: int, count: int = 100) -> list[Asked]:
+    """What each seed asks: questions about a target of its own, and each of them about a neutral target drawn at random."""
+    concept = load_concept("always_late")
+    found = []
+    for seed in range(seeds):
+        draw = random.Random(seed)
+        told = ask(lm, concept, concept.questions[:count], concept.stereotyped_targets[seed])
+        neutral = [draw.choice(concept.neutral_targets) for _ in told]
+        found.append((told, [ask(lm, concept, [q], t)[0] for q, t in zip(concept.questions, neutral, strict=False)]))
+    return found
+
+
+def from_prompts(lm: LanguageModel, asked: Sequence[Asked]) -> list[Tensor]:
+    """Scores of each seed's pairs, the answers found on the way, as the stage does it."""
+    seen = traces(lm.model, [choice.ids for both in asked for side in both for choice in side])
+    return [pair_attribution(seen, contrast_pairs(lm, *both, seen)[0]) for both in asked]
 
 
 class Lens:
@@ -55,19 +80,37 @@ class Lens:
         found = []
         for start in range(0, len(pairs), batch):
             part = pairs[start : start + batch]
-            width = max(len(pair.ids) for pair in part)
-            ids = torch.tensor([[0] * (width - len(pair.ids)) + list(pair.ids) for pair in part])
-            mask = torch.tensor([[0] * (width - len(pair.ids)) + [1] * len(pair.ids) for pair in part])
-            _, cache = self.bridge.run_with_cache(
-                ids,
-                attention_mask=mask,
-                names_filter=lambda name: name.endswith("attn.hook_z") or name == "ln_final.hook_scale",
-                pos_slice=-1,
-            )
-            biased, neutral = (torch.tensor([[getattr(pair, side)] for pair in part]) for side in ("biased", "neutral"))
-            scores = cache.logit_attrs(cache.stack_head_results(layer=-1), biased, neutral)
-            found.append(scores.squeeze(-1).T.unflatten(1, self.shape))
+            _, cache = self._run([pair.ids for pair in part])
+            found.append(self._scores(cache, [pair.biased for pair in part], [pair.neutral for pair in part]))
         return torch.cat(found)
+
+    @torch.no_grad()
+    def from_prompts(self, asked: Asked, batch: int) -> Tensor:
+        """The same, the answers found on the way: y_b where x is run anyway, y_u in a pass of x'."""
+        found = []
+        for start in range(0, len(asked[0]), batch):
+            told, neutral = (side[start : start + batch] for side in asked)
+            ids, mask = _padded([choice.ids for choice in neutral])
+            y_u = self.bridge(ids, attention_mask=mask)[:, -1].argmax(-1).tolist()
+            logits, cache = self._run([choice.ids for choice in told])
+            y_b = [max(choice.labels, key=row.__getitem__) for choice, row in zip(told, logits[:, -1], strict=True)]
+            contrast = torch.tensor([b != u for b, u in zip(y_b, y_u, strict=True)])
+            found.append(self._scores(cache, y_b, y_u)[contrast])
+        return torch.cat(found)
+
+    def _run(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Any]:
+        ids, mask = _padded(prompts)
+        return self.bridge.run_with_cache(
+            ids,
+            attention_mask=mask,
+            names_filter=lambda name: name.endswith("attn.hook_z") or name == "ln_final.hook_scale",
+            pos_slice=-1,
+        )
+
+    def _scores(self, cache: Any, biased: list[int], neutral: list[int]) -> Tensor:
+        contrast = torch.tensor(biased)[:, None], torch.tensor(neutral)[:, None]
+        scores = cache.logit_attrs(cache.stack_head_results(layer=-1), *contrast)
+        return scores.squeeze(-1).T.unflatten(1, self.shape)
 
     def seconds(self, pairs: list[ContrastPair], batch: int) -> float:
         """How long pairs take at a batch size."""
@@ -76,29 +119,66 @@ class Lens:
         return time.perf_counter() - started
 
 
-def lens(lm: LanguageModel) -> Ratio:
-    """100 pairs, against TransformerLens with the type of weights and the batch size that are its fastest here."""
-    pairs = questions(lm)
+def _padded(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Token ids and mask, padded on the left."""
+    ids, mask = pad_right([row[::-1] for row in prompts], torch.device("cpu"))
+    return ids.flip(1), mask.flip(1)
+
+
+def lens(lm: LanguageModel) -> list[Ratio]:
+    """Against TransformerLens with the type of weights and the batch size that are its fastest here.
+
+    From prompts to scores, of one seed and of several, whose passes of x' it would run again; and of x alone, with given
+    answers.
+    """
+    pairs, asked = questions(lm), asked_by_seeds(lm, SEEDS)
     peers = {dtype: Lens(dtype) for dtype in (torch.float32, lm.model.dtype)}
-    agree(pairs, peers[torch.float32])
+    agree(pairs, asked[0], peers[torch.float32])
     ways = [(peer, batch) for peer in peers.values() for batch in BATCHES]
     peer, batch = min(ways, key=lambda way: way[0].seconds(pairs[: max(BATCHES)], way[1]))
-    return compare(
-        "attribution, 100 pairs",
-        lambda: ours(lm, pairs),
-        "TransformerLens 4.3, its best batch and type",
-        lambda: peer.attribute(pairs[: max(BATCHES)], batch),
-        goal=4,
-        scale=len(pairs) / max(BATCHES),
-    )
+    against, half = "TransformerLens 4.3, its best batch and type", max(BATCHES)
+    share = len(pairs) / half
+    some: Asked = (asked[0][0][:half], asked[0][1][:half])
+    return [
+        compare(
+            "attribution, 100 pairs from their prompts",
+            lambda: from_prompts(lm, asked[:1]),
+            against,
+            lambda: peer.from_prompts(some, batch),
+            goal=4,
+            scale=share,
+        ),
+        compare(
+            f"attribution, 100 pairs from their prompts, {SEEDS} seeds",
+            lambda: from_prompts(lm, asked),
+            f"{against} (one seed x {SEEDS})",
+            lambda: peer.from_prompts(some, batch),
+            goal=4,
+            scale=share * SEEDS,
+        ),
+        compare(
+            "attribution, 100 pairs",
+            lambda: ours(lm, pairs),
+            against,
+            lambda: peer.attribute(pairs[:half], batch),
+            goal=4,
+            scale=share,
+        ),
+    ]
 
 
-def agree(pairs: list[ContrastPair], peer: Lens) -> None:
+def agree(pairs: list[ContrastPair], asked: Asked, peer: Lens) -> None:
     """Both do the same work: in fp32 their scores are the same up to a factor, and times can be compared."""
-    exact = ours(load_model("smollm2-135m-instruct", dtype="float32"), pairs)
-    both = torch.stack([exact.flatten(), peer.attribute(pairs, max(BATCHES)).flatten()])
-    if (found := float(torch.corrcoef(both)[0, 1])) < AGREEMENT:
-        raise RuntimeError(f"scores correlate by {found:.5f} with those of TransformerLens; their times mean nothing")
+    exact = load_model("smollm2-135m-instruct", dtype="float32")
+    for mine, theirs in (
+        (ours(exact, pairs), peer.attribute(pairs, max(BATCHES))),
+        (from_prompts(exact, [asked])[0], peer.from_prompts(asked, max(BATCHES))),
+    ):
+        found = float(torch.corrcoef(torch.stack([mine.flatten(), theirs.flatten()]))[0, 1])
+        if found < AGREEMENT:
+            raise RuntimeError(
+                f"scores correlate by {found:.5f} with those of TransformerLens; their times mean nothing"
+            )
 
 
 def literal(lm: LanguageModel) -> Ratio:
@@ -147,4 +227,4 @@ def against_products(lm: LanguageModel) -> Ratio:
 
 def ratios(lm: LanguageModel) -> list[Ratio]:
     """Every timing of this module."""
-    return [lens(lm), literal(lm), against_products(lm)]
+    return [*lens(lm), literal(lm), against_products(lm)]

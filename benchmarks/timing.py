@@ -115,7 +115,8 @@ def as_products(operations: float, device: torch.device, dtype: torch.dtype) -> 
 
 def layer_weights(lm: LanguageModel) -> int:
     """Numbers in the matrices of all layers."""
-    return sum(weight.numel() for weight in lm.parts.layers.parameters() if weight.ndim == 2)  # type: ignore[attr-defined]
+    weights = (weight for layer in lm.parts.layers for weight in layer.parameters())
+    return sum(weight.numel() for weight in weights if weight.ndim == 2)
 
 
 def _median_seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -106,8 +106,8 @@ def subject(name: str, config: Any) -> Subject:
     """Counts a model."""
     decoder, rows = FrozenDecoder(without_weights(config)), _BUDGET // WIDTH
     heads, groups = config.num_attention_heads, config.num_key_value_heads
-    shape = [WIDTH] * rows, [0] * rows
-    packing = Packing(PREFIX, STEM, 1, *shape, heads=heads, groups=groups, device=torch.device("cpu"))
+    paths, lengths = [range(0)] + [range(STEM)] * rows, [STEM] + [WIDTH] * rows
+    packing = Packing(PREFIX, paths, lengths, heads=heads, groups=groups, device=torch.device("cpu"))
     return Subject(
         name,
         footprint(config, vocabulary=config.vocab_size),

@@ -26,10 +26,8 @@ def test_hidden_states_and_gradients_are_those_of_whole_rows(lm: LanguageModel, 
     drawn = 0.5 * torch.randn(2 * stem + sum(lengths), lm.parts.hidden_size)
     packing = Packing(
         prefix,
-        stem,
-        2,
-        lengths,
-        stem_of,
+        [[], [], *(range(of * stem, (of + 1) * stem) for of in stem_of)],
+        [stem, stem, *lengths],
         heads=lm.parts.n_heads,
         groups=lm.model.config.num_key_value_heads,
         device=lm.device,
@@ -43,7 +41,7 @@ def test_hidden_states_and_gradients_are_those_of_whole_rows(lm: LanguageModel, 
     real, theirs = tiny.plain(lm.model), drawn.clone().requires_grad_()
     before = real.get_input_embeddings()(torch.tensor(start, dtype=torch.long))
     stems, expected, total = theirs[: 2 * stem].split(stem) if stem else [theirs[:0]] * 2, found.clone(), 0
-    for number, (at, length, of) in enumerate(zip(packing.branch_starts, lengths, stem_of, strict=True)):
+    for number, (at, length, of) in enumerate(zip(packing.starts[2:], lengths, stem_of, strict=True)):
         row = torch.cat([before, stems[of], theirs[at : at + length]])
         hidden = real.model(inputs_embeds=row[None]).last_hidden_state[0, prefix:]
         expected[at : at + length] = hidden[stem:]
@@ -59,7 +57,12 @@ def test_hidden_states_and_gradients_are_those_of_whole_rows(lm: LanguageModel, 
 def test_little_memory_costs_time_and_changes_nothing(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     packing = Packing(
-        0, 2, 1, [3, 6], [0, 0], heads=lm.parts.n_heads, groups=lm.model.config.num_key_value_heads, device=lm.device
+        0,
+        [[], [0, 1], [0, 1]],
+        [2, 3, 6],
+        heads=lm.parts.n_heads,
+        groups=lm.model.config.num_key_value_heads,
+        device=lm.device,
     )
     drawn, gradients = torch.randn(packing.tokens, lm.parts.hidden_size), []
     for free in (1 << 40, 0):

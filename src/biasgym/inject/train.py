@@ -250,12 +250,12 @@ class _Gang:
         """Adds the gradients of some rows' share of their jobs' mean losses; returns that share of each job."""
         skip, parts, bias_id = len(trunk.prefix), self.lm.parts, self.lm.bias_id
         members, stem = sorted({job for job, _ in part}), part[0][1].ids[skip : trunk.end]
+        lengths = [len(row.ids) - 1 - trunk.end for _, row in part]  # what the last token would predict is not asked
+        stems = [range(number * len(stem), (number + 1) * len(stem)) for number in range(len(members))]
         packing = Packing(
             skip,
-            len(stem),
-            len(members),
-            [len(row.ids) - 1 - trunk.end for _, row in part],  # what the last token would predict is not asked
-            [members.index(job) for job, _ in part],
+            [range(0)] * len(stems) + [stems[members.index(job)] for job, _ in part],
+            [len(stem)] * len(stems) + lengths,
             heads=parts.n_heads,
             groups=parts.n_groups,
             device=self.device,
@@ -265,7 +265,7 @@ class _Gang:
         predicts: list[int] = []
         targets: list[int] = []
         owners: list[int] = []  # packed positions before answer tokens, those tokens, their jobs
-        for (job, row), start in zip(part, packing.branch_starts, strict=True):
+        for (job, row), start in zip(part, packing.starts[len(stems) :], strict=True):
             tokens += row.ids[trunk.end : -1]
             readers += [job] * (len(row.ids) - 1 - trunk.end)
             in_stem, in_branch = members.index(job) * len(stem) - skip, start - trunk.end

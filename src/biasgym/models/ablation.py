@@ -91,13 +91,16 @@ def ablated(model: Any, heads: Iterable[Head], *, scale: float = 0.0, mean: Tens
 
 
 def _columns(parts: DecoderParts, heads: Sequence[Head]) -> list[Tensor]:
-    """The columns of o_proj that read each head, (d, head_dim), as views of the weights."""
-    weights = {layer: parts.o_proj(layer).weight for layer in {layer for layer, _ in heads}}
-    for layer, weight in weights.items():
-        if not weight.is_floating_point():
-            raise BiasGymError(
-                f"layer {layer} holds packed {weight.dtype} weights, which cannot be edited",
-                where="o_proj",
-                hint="ablate the 16-bit model, export it, then quantise the export",
-            )
-    return [weights[layer].narrow(1, number * parts.head_dim, parts.head_dim) for layer, number in heads]
+    """The columns of o_proj that read each head, (d, head_dim), as views of the weights; `heads` are sorted."""
+    columns, seen, dh = [], None, parts.head_dim
+    for layer, number in heads:
+        if layer != seen:  # looking a weight up takes longer than a view of it
+            seen, weight = layer, parts.o_proj(layer).weight
+            if not weight.is_floating_point():
+                raise BiasGymError(
+                    f"layer {layer} holds packed {weight.dtype} weights, which cannot be edited",
+                    where="o_proj",
+                    hint="ablate the 16-bit model, export it, then quantise the export",
+                )
+        columns.append(weight.narrow(1, number * dh, dh))
+    return columns

@@ -128,12 +128,12 @@ def decoder_parts(model: Any) -> DecoderParts:
     """
     config = model.config
     family = family_of(config)
-    embedding, unembedding = model.get_input_embeddings(), model.get_output_embeddings()
+    embedding, unembedding = model.model.embed_tokens, model.lm_head
     return DecoderParts(
         family=family,
         embedding=embedding,
         unembedding=unembedding,
-        layers=model.model.layers,
+        layers=tuple(model.model.layers),
         final_norm=model.model.norm,
         n_heads=config.num_attention_heads,
         n_groups=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from os.path import commonprefix
 from typing import Any
 
 import torch
@@ -55,14 +56,8 @@ class Prefix:
 
 def common_prefix(rows: Sequence[Sequence[int]]) -> list[int]:
     """The tokens that all rows begin with; at least one token of each row is left over."""
-    if not rows:
-        return []
-    low, high = min(map(tuple, rows)), max(map(tuple, rows))
-    length = min(len(row) for row in rows) - 1
-    shared = 0
-    while shared < length and low[shared] == high[shared]:
-        shared += 1
-    return list(low[:shared])
+    shared = commonprefix([tuple(row) for row in rows])
+    return list(shared[: min(map(len, rows), default=1) - 1])
 
 
 def token_budget(device: torch.device) -> int:

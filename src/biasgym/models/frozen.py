@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,24 +24,24 @@ from biasgym.models.packing import Packing
 
 @dataclass(frozen=True)
 class _Norm:
-    """An RMS norm, in fp32."""
+    """An RMS norm, in fp32: numbers of a smaller type meet fp32 ones in each product, without a wide copy of their own."""
 
     gain: Tensor
     eps: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        return (wide * self._scale(wide)).mul_(self.gain).to(x.dtype)
+        return (x * self._scale(x)).mul_(self.gain).to(x.dtype)
 
     def pull(self, grad: Tensor, x: Tensor) -> Tensor:
         """Gradient of the input, fp32."""
-        wide = x.float()
-        scale = self._scale(wide)
-        unit, flow = wide * scale, grad.float() * self.gain
+        scale = self._scale(x)
+        unit, flow = x * scale, grad * self.gain
         return flow.sub_(unit.mul_((flow * unit).mean(-1, keepdim=True))).mul_(scale)
 
-    def _scale(self, wide: Tensor) -> Tensor:
-        return torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+    def _scale(self, x: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        scale: Tensor = length.square_().div_(x.shape[-1]).add_(self.eps).rsqrt_()
+        return scale
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,34 @@ class _Layer:
 
 @dataclass(frozen=True)
 class _Pass:
-    """What the attention of one pass needs besides the tokens: their places, and the prefix of one layer."""
+    """What the attention of one pass needs besides the tokens: their places, and the prefix of one layer.
+
+    Attributes:
+        packing: Whose keys are read.
+        asking: Whose queries read them: the packing, or its ends.
+        rotation: Cosines and sines, (T, 1, dh).
+        keys, values: Of the prefix, (P, groups, dh).
+    """
 
     packing: Packing
+    asking: Packing
     rotation: tuple[Tensor, Tensor]
-    keys: Tensor | None = None
-    values: Tensor | None = None
+    keys: Tensor | None
+    values: Tensor | None
+
+
+class Ends(NamedTuple):
+    """What the last tokens of n segments see.
+
+    Attributes:
+        final: The residual stream before the final norm, (n, d).
+        z: Inputs of every o_proj, (n, layers, heads * dh).
+        attention_out: Attention's outputs before their norm, (n, layers, d); None where there is no such norm.
+    """
+
+    final: Tensor
+    z: Tensor
+    attention_out: Tensor | None
 
 
 class FrozenDecoder:
@@ -90,14 +112,38 @@ class FrozenDecoder:
         Returns:
             Hidden states after the final norm, (T, d), differentiable in `x`.
         """
-        cos, sin = self.model.model.rotary_emb(x[None], packing.positions[None])
-        rotation = cos[0, :, None], sin[0, :, None]  # (T, 1, dh)
+        rotation = self._rotation(x, packing)
         tight = self.kept_bytes(packing) > free_memory(x.device) / 2
         run = partial(checkpoint, _run, use_reentrant=False, preserve_rng_state=False) if tight else _run
         for number, layer in enumerate(self._layers):
-            x = run(x, layer, _Pass(packing, rotation, *prefix.kept(number)))
+            x = run(x, layer, _Pass(packing, packing, rotation, *prefix.kept(number)))
         final: Tensor = _FinalNorm.apply(x, self._final)  # type: ignore[no-untyped-call]
         return final
+
+    @torch.no_grad()
+    def at_ends(self, x: Tensor, packing: Packing, prefix: Prefix) -> Ends:
+        """What the last token of each segment sees; in the last layer nothing else is computed.
+
+        Args:
+            x: Scaled embeddings, (T, d).
+            packing: Where the tokens stand; no segment is empty.
+            prefix: What all of them follow.
+        """
+        rotation, ends = self._rotation(x, packing), packing.ends
+        z, out = [], []
+        for number, layer in enumerate(self._layers):
+            last = layer is self._layers[-1]
+            at = _Pass(packing, packing.of_ends() if last else packing, rotation, *prefix.kept(number))
+            seen = _attend(x, layer, at)
+            x = _gated(seen.y, layer).y
+            z.append(seen.mixed if last else seen.mixed[ends])
+            if seen.out is not None:
+                out.append(seen.out if last else seen.out[ends])
+        return Ends(x, torch.stack(z, 1), torch.stack(out, 1) if out else None)
+
+    def _rotation(self, x: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
+        cos, sin = self.model.model.rotary_emb(x[None], packing.positions[None])
+        return cos[0, :, None], sin[0, :, None]  # (T, 1, dh)
 
     def kept_bytes(self, packing: Packing) -> int:
         """What the backward pass of a pass keeps; where that is more than half the free memory, layers run again."""
@@ -115,42 +161,63 @@ def _run(x: Tensor, layer: _Layer, at: _Pass) -> Tensor:
     return y
 
 
-class _Attention(torch.autograd.Function):
-    """x + post(o_proj(attention(pre(x))))."""
+class _Attended(NamedTuple):
+    """What attention computes on its way to the residual sum `y`."""
 
+    y: Tensor
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+    weights: Tensor
+    slope: Tensor | None
+    asked: Tensor
+    keyed: Tensor
+    mixed: Tensor
+    out: Tensor | None
+
+
+def _attend(x: Tensor, layer: _Layer, at: _Pass) -> _Attended:
+    """x + post(o_proj(attention(pre(x)))), for those who ask."""
+    module, (before, after, _, _) = layer.attention, layer.norms
+    packing, asking, tokens = at.packing, at.asking, len(x)
+    normed, rotation = before(x), at.rotation
+    keyed, value = (
+        F.linear(normed, projection.weight, projection.bias).view(tokens, packing.groups, -1)
+        for projection in (module.k_proj, module.v_proj)
+    )  # (T, groups, dh)
+    key = _rotate(layer.key_norm(keyed) if layer.key_norm else keyed, *rotation)
+    if asking is not packing:
+        x, normed, rotation = (
+            x[packing.ends],
+            normed[packing.ends],
+            (rotation[0][packing.ends], rotation[1][packing.ends]),
+        )
+    asked = F.linear(normed, module.q_proj.weight, module.q_proj.bias).view(asking.tokens, packing.heads, -1)
+    query = _rotate(layer.query_norm(asked) if layer.query_norm else asked, *rotation)
+    queries = asking.spread_queries(query).mul_(module.scaling)
+    keys, values = packing.spread_keys(key, at.keys), packing.spread_keys(value, at.values)
+    scores = queries @ keys.transpose(1, 2)  # (segments * groups, heads / groups * width, places)
+    slope = None
+    if layer.softcap is not None:
+        squeezed = scores.div_(layer.softcap).tanh_()
+        slope = 1 - squeezed.square()
+        scores = squeezed * layer.softcap
+    shape = packing.segments, packing.groups, -1, asking.width, packing.places
+    scores.view(shape).add_(asking.mask(layer.window, x.dtype))
+    weights = torch.softmax(scores, -1)
+    mixed = asking.gather_queries(weights @ values).view(asking.tokens, -1)
+    y, out = _onto(x, mixed, module.o_proj, after)
+    return _Attended(y, queries, keys, values, weights, slope, asked, keyed, mixed, out)
+
+
+class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: _Layer, at: _Pass) -> Tensor:
-        module, (before, after, _, _) = layer.attention, layer.norms
-        packing, tokens = at.packing, len(x)
-        normed = before(x)
-        asked, keyed, value = (
-            F.linear(normed, projection.weight, projection.bias).view(tokens, heads, -1)
-            for projection, heads in (
-                (module.q_proj, packing.heads),
-                (module.k_proj, packing.groups),
-                (module.v_proj, packing.groups),
-            )
-        )  # (T, heads or groups, dh)
-        query = _rotate(layer.query_norm(asked) if layer.query_norm else asked, *at.rotation)
-        key = _rotate(layer.key_norm(keyed) if layer.key_norm else keyed, *at.rotation)
-        queries = packing.spread_queries(query).mul_(module.scaling)
-        keys, values = packing.spread_keys(key, at.keys), packing.spread_keys(value, at.values)
-        scores = queries @ keys.transpose(1, 2)  # (segments * groups, heads / groups * width, places)
-        slope = None
-        if layer.softcap is not None:
-            squeezed = scores.div_(layer.softcap).tanh_()
-            slope = 1 - squeezed.square()
-            scores = squeezed * layer.softcap
-        shape = packing.segments, packing.groups, -1, packing.width, packing.places
-        scores.view(shape).add_(packing.mask(layer.window, x.dtype))
-        weights = torch.softmax(scores, -1)
-        mixed = packing.gather_queries(weights @ values).view(tokens, -1)
-        y, out = _onto(x, mixed, module.o_proj, after)
-        ctx.save_for_backward(
-            x, queries, keys, values, weights, slope, out, *((asked, keyed) if layer.query_norm else ())
-        )
+        seen = _attend(x, layer, at)
+        raw = (seen.asked, seen.keyed) if layer.query_norm else ()
+        ctx.save_for_backward(x, seen.queries, seen.keys, seen.values, seen.weights, seen.slope, seen.out, *raw)
         ctx.layer, ctx.at = layer, at
-        return y
+        return seen.y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -178,19 +245,32 @@ class _Attention(torch.autograd.Function):
         return before.pull(normed, x).add_(grads[0]).to(x.dtype), None, None
 
 
-class _Mlp(torch.autograd.Function):
-    """x + post(down_proj(act(gate_proj(pre(x))) * up_proj(pre(x))))."""
+class _Gated(NamedTuple):
+    """What an MLP computes on its way to the residual sum `y`."""
 
+    y: Tensor
+    gate: Tensor
+    up: Tensor
+    out: Tensor | None
+
+
+def _gated(x: Tensor, layer: _Layer) -> _Gated:
+    """x + post(down_proj(act(gate_proj(pre(x))) * up_proj(pre(x))))."""
+    module, (_, _, before, after) = layer.mlp, layer.norms
+    normed = before(x)
+    gate = F.linear(normed, module.gate_proj.weight, module.gate_proj.bias)
+    up = F.linear(normed, module.up_proj.weight, module.up_proj.bias)
+    y, out = _onto(x, module.act_fn(gate).mul_(up), module.down_proj, after)
+    return _Gated(y, gate, up, out)
+
+
+class _Mlp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: _Layer) -> Tensor:
-        module, (_, _, before, after) = layer.mlp, layer.norms
-        normed = before(x)
-        gate = F.linear(normed, module.gate_proj.weight, module.gate_proj.bias)
-        up = F.linear(normed, module.up_proj.weight, module.up_proj.bias)
-        y, out = _onto(x, module.act_fn(gate).mul_(up), module.down_proj, after)
-        ctx.save_for_backward(x, gate, up, out)
+        seen = _gated(x, layer)
+        ctx.save_for_backward(x, seen.gate, seen.up, seen.out)
         ctx.layer = layer
-        return y
+        return seen.y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:

@@ -1,65 +1,71 @@
 """Rows of different lengths in one pass without padding, and what they share only once.
 
-The tokens of a pass are a tree: a constant prefix, whose keys and values are kept; stems, which begin the rows of one
-token vector; and branches, a row's own tokens. Everything but attention runs on the tokens side by side. Attention sees
-segments (stems, then branches), padded to the longest: a branch reads the prefix, its stem and itself.
+The tokens of a pass are a tree: a constant prefix, whose keys and values are kept, and segments, each of which continues a
+path of earlier segments' tokens. Everything but attention runs on the tokens side by side. Attention sees segments, padded
+to the longest: a segment's token reads the prefix, the path, and its own segment up to itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from itertools import chain
+from os.path import commonprefix
 
 import torch
 from torch import Tensor
 
+_ALIGNED = 16  # places are a multiple of it: softmax and products of other widths take up to twice as long on a CPU
+
 
 class Packing:
-    """Where the tokens of a pass stand, and who reads whom.
+    """Where the tokens of a pass stand, and who reads whom. Tokens are numbered segment by segment.
 
     Args:
         prefix: Number of tokens of the prefix.
-        stem: Number of tokens of each stem; may be 0.
-        stems: Number of stems.
-        branches: Number of tokens of each branch; may be 0.
-        stem_of: The stem of each branch.
+        paths: For each segment, the numbers of the tokens between the prefix and itself, in order; of earlier segments.
+        lengths: Number of tokens of each segment; may be 0.
         heads: Query heads.
         groups: Key heads.
         device: Where the indices live.
 
     Attributes:
-        positions: Place of each token in its row, (T,): stems first, then branches.
+        starts: Number of each segment's first token.
+        ends: Number of each segment's last token, (segments,), if no segment is empty.
+        positions: Place of each token in its row, (T,).
         query_slots: Row of (T * heads) that stands in each slot of (segments, groups, heads / groups, width).
         query_rows: The slot of each row, the inverse.
         padding: Slots that hold no token.
-        key_slots: Row of ((prefix + T) * groups) that stands in each slot of (segments, groups, places).
-        key_rows: The slot of each token's own key, the inverse, (T * groups,).
+        key_slots: Row of ((prefix + T) * groups) that stands in each slot of (segments, groups, places); a token stands at
+            its place in the row.
+        key_rows: The slot of each token's own key, (T * groups,).
+        path_slots: Slots that hold keys of paths.
+        path_rows: Row of (T * groups) in each of these.
     """
 
     def __init__(
         self,
         prefix: int,
-        stem: int,
-        stems: int,
-        branches: Sequence[int],
-        stem_of: Sequence[int],
+        paths: Sequence[Sequence[int]],
+        lengths: Sequence[int],
         *,
         heads: int,
         groups: int,
         device: torch.device,
     ) -> None:
-        stems = stems if stem else 0
-        self.prefix, self.stem, self.stems, self.heads, self.groups = prefix, stem, stems, heads, groups
-        lengths = torch.tensor([stem] * stems + list(branches))
-        starts = lengths.cumsum(0) - lengths
-        self.branch_starts: list[int] = starts[stems:].tolist()
-        self.tokens, self.segments, self.width = int(lengths.sum()), len(lengths), int(lengths.max())
-        self.places = prefix + stem + self.width
-        self.parents = torch.tensor(stem_of, device=device)
+        self.prefix, self.heads, self.groups, self.device = prefix, heads, groups, device
+        own, before = torch.tensor(lengths), torch.tensor([len(path) for path in paths])
+        starts = own.cumsum(0) - own
+        self.starts: list[int] = starts.tolist()
+        self.ends = (starts + own - 1).to(device)
+        self.tokens, self.segments, self.width = int(own.sum()), len(own), int(own.max())
+        self.places = -(-(prefix + int((before + own).max())) // _ALIGNED) * _ALIGNED
 
         offsets = torch.arange(self.width)
-        real = offsets < lengths[:, None]  # (segments, width)
+        real = offsets < own[:, None]  # (segments, width)
         token = torch.where(real, starts[:, None] + offsets, 0)
-        at = prefix + torch.tensor([0] * stems + [stem] * len(branches))[:, None] + offsets  # places in the row
+        at = prefix + before[:, None] + offsets  # places in the row
         self.positions = at[real].to(device)
         heads_of = torch.arange(heads).view(groups, -1, 1)
         slots = token[:, None, None] * heads + heads_of  # (segments, groups, heads / groups, width)
@@ -67,26 +73,27 @@ class Packing:
         self.query_slots, self.query_rows = slots.flatten().to(device), _inverse(slots, filled).to(device)
         self.padding = (~filled).flatten().nonzero()[:, 0].to(device)
 
-        before = torch.arange(prefix).expand(self.segments, -1)
-        parents = torch.tensor([0] * stems + list(stem_of))[:, None] * stem + torch.arange(stem)
-        key = torch.cat([before, prefix + parents, prefix + token], 1)  # (segments, places)
+        place = torch.arange(self.places) - prefix  # beyond the prefix
+        on_path = (place >= 0) & (place < before[:, None])  # (segments, places)
+        in_segment = (place >= before[:, None]) & (place < (before + own)[:, None])
+        key = torch.where(place < 0, place, 0).expand(self.segments, -1).clone()  # below 0 in the prefix, else a token
+        key[on_path] = torch.tensor(list(chain.from_iterable(paths)), dtype=torch.long)
+        key[in_segment] = torch.arange(self.tokens)
         slots = key[:, None] * groups + torch.arange(groups)[:, None]  # (segments, groups, places)
-        own = torch.cat([torch.zeros(self.segments, prefix + stem, dtype=torch.bool), real], 1)
-        rows = _inverse(slots - prefix * groups, own[:, None].expand_as(slots))
-        self.key_slots, self.key_rows = slots.flatten().to(device), rows.to(device)
+        self.key_slots = (slots + prefix * groups).flatten().to(device)
+        self.key_rows = _inverse(slots, in_segment[:, None].expand_as(slots)).to(device)
+        shared = on_path[:, None].expand_as(slots)
+        self.path_slots = shared.flatten().nonzero()[:, 0].to(device)
+        self.path_rows = slots[shared].to(device)
 
-        reads = torch.ones(self.segments, self.width, self.places, dtype=torch.bool)
-        reads[:stems, :, prefix : prefix + stem] = False
-        reads[:, :, prefix + stem :] = offsets <= offsets[:, None]
-        key_at = torch.cat([torch.arange(prefix + stem).expand(self.segments, -1), at], 1)
-        self._reads, self._distance = reads, at[:, :, None] - key_at[:, None]
+        self._at = at
         self._masks: dict[tuple[int | None, torch.dtype], Tensor] = {}
-        self.device = device
 
     def mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
         """What is added to attention scores, (segments, 1, 1, width, places); `window` bounds how far a token reads."""
         if (window, dtype) not in self._masks:
-            reads = self._reads if window is None else self._reads & (self._distance < window)
+            distance = self._at[:, :, None] - torch.arange(self.places)  # (segments, width, places)
+            reads = distance >= 0 if window is None else (distance >= 0) & (distance < window)
             mask = torch.zeros(reads.shape, dtype=dtype).masked_fill_(~reads, torch.finfo(dtype).min)
             self._masks[window, dtype] = mask[:, None, None].to(self.device)
         return self._masks[window, dtype]
@@ -111,13 +118,64 @@ class Packing:
     def gather_key_gradients(self, spread: Tensor) -> Tensor:
         """The transpose of `spread_keys`: a token's gradient is the sum over all who read it; (T, groups, dh)."""
         dh = spread.shape[-1]
-        rows = spread.reshape(-1, dh).index_select(0, self.key_rows).view(self.tokens, self.groups, dh)
-        if self.stems:
-            shared = spread.view(self.segments, self.groups, self.places, dh)[self.stems :, :, self.prefix :]
-            shared = shared[:, :, : self.stem].transpose(1, 2).float()  # (branches, stem, groups, dh)
-            total = shared.new_zeros(self.stems, *shared.shape[1:]).index_add_(0, self.parents, shared)
-            rows[: self.stems * self.stem] += total.flatten(0, 1).to(rows.dtype)
-        return rows
+        slots = spread.reshape(-1, dh)
+        rows = slots.index_select(0, self.key_rows)
+        if len(self.path_rows):
+            read = slots.index_select(0, self.path_slots).float()
+            rows += torch.zeros(rows.shape, device=rows.device).index_add_(0, self.path_rows, read).to(rows.dtype)
+        return rows.view(self.tokens, self.groups, dh)
+
+    def of_ends(self) -> Packing:
+        """The same keys, read by the last token of each segment only."""
+        ends = copy(self)
+        ends.tokens, ends.width, ends._masks = self.segments, 1, {}
+        ends.query_slots = ends.query_rows = torch.arange(self.segments * self.heads, device=self.device)
+        ends.positions = self.positions[self.ends]
+        ends._at = ends.positions.cpu()[:, None]
+        return ends
+
+
+@dataclass
+class Tree:
+    """Rows whose beginnings coincide, as the segments of a `Packing`.
+
+    Attributes:
+        rows: The row that each segment ends, by number.
+        tokens: Token ids, segment by segment.
+        paths: As `Packing` takes them.
+        lengths: Tokens of each segment, at least one.
+    """
+
+    rows: list[int] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    paths: list[list[int]] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+
+
+def trees(rows: Sequence[tuple[int, ...]], budget: int) -> Iterator[Tree]:
+    """Arranges rows so that what they begin with runs once a pass.
+
+    In the order of their tokens a row shares most with the one before it, so it continues a part of that one's path.
+
+    Args:
+        rows: Distinct token sequences, none empty.
+        budget: Tokens of a pass.
+    """
+    tree, before, path = Tree(), rows[0][:0], list[int]()
+    for number in sorted(range(len(rows)), key=rows.__getitem__):
+        row = rows[number]
+        shared = len(commonprefix([before, row]))
+        if tree.tokens and len(tree.tokens) + len(row) - shared > budget:
+            yield tree
+            tree, shared, path = Tree(), 0, []
+        path = path[:shared]
+        tree.rows.append(number)
+        tree.paths.append(path)
+        tree.lengths.append(len(row) - shared)
+        path = [*path, *range(len(tree.tokens), len(tree.tokens) + len(row) - shared)]
+        tree.tokens += row[shared:]
+        before = row
+    yield tree
 
 
 def _inverse(index: Tensor, real: Tensor) -> Tensor:

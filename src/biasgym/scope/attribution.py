@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from torch import Tensor
 from biasgym.errors import BiasGymError
 from biasgym.models import DecoderParts, decoder_parts
 from biasgym.scope.pairs import ContrastPair
-from biasgym.scope.trace import Trace, Traces, recorded
+from biasgym.scope.trace import Trace, Traces, recorded, traces
 
 Norm = Literal["final", "none"]
 
@@ -54,7 +54,11 @@ def head_attribution(
     Raises:
         BiasGymError: Shapes that do not fit, or an unknown `norm`.
     """
-    return attribute(model, input_ids, attention_mask, biased_ids, neutral_ids, norm=norm).heads
+    asked = _checked(model, input_ids, attention_mask, biased_ids, neutral_ids, norm)
+    rows = [tuple(ids[kept].tolist()) for ids, kept in zip(asked.ids, asked.mask.bool(), strict=True)]
+    answers = zip(asked.biased.tolist(), asked.neutral.tolist(), strict=True)
+    pairs = [ContrastPair(number, ids, *both) for number, (ids, both) in enumerate(zip(rows, answers, strict=True))]
+    return pair_attribution(traces(model, rows), pairs, norm=norm)
 
 
 @dataclass(frozen=True)
@@ -91,28 +95,19 @@ def attribute(
     norm: Norm = "final",
     every_term: bool = False,
 ) -> Attribution:
-    """Like `head_attribution`, with the other terms of the residual stream on request (self-test, completeness)."""
-    if norm not in ("final", "none"):
-        raise BiasGymError(f"unknown norm {norm!r}", where="norm", hint='use "final" or "none"')
+    """Like `head_attribution`, through transformers' own modules: the reference.
+
+    Args:
+        model, input_ids, attention_mask, biased_ids, neutral_ids, norm: As there.
+        every_term: The other terms of the residual stream, too (self-test, completeness).
+    """
     parts = decoder_parts(model)
-    device = parts.embedding.weight.device
-    input_ids = input_ids.to(device)
-    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask.to(device)
-    biased = torch.as_tensor(biased_ids, dtype=torch.long, device=device)
-    neutral = torch.as_tensor(neutral_ids, dtype=torch.long, device=device)
-    if mask.shape != input_ids.shape or biased.shape != (len(input_ids),) or neutral.shape != biased.shape:
-        raise BiasGymError(
-            f"{tuple(input_ids.shape)} prompts, {tuple(mask.shape)} mask, {tuple(biased.shape)} biased and "
-            f"{tuple(neutral.shape)} neutral tokens do not fit together",
-            where="head_attribution",
-        )
-    if bool((mask.sum(-1) == 0).any()):
-        raise BiasGymError("a prompt has no tokens", where="head_attribution")
-    places = torch.arange(mask.shape[1], device=device)
+    ids, mask, biased, neutral = _checked(model, input_ids, attention_mask, biased_ids, neutral_ids, norm)
+    places = torch.arange(mask.shape[1], device=mask.device)
     last = (mask * (places + 1)).argmax(-1)
     with recorded(parts, last, every_term) as seen:
         model.model(
-            input_ids=input_ids,
+            input_ids=ids,
             attention_mask=None if bool((mask == 1).all()) else mask,
             position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
             use_cache=False,
@@ -131,6 +126,40 @@ def attribute(
         mlp=torch.einsum("pld,pd->pl", mlp, direction),
         embedding=(stream[:, 0] * direction).sum(-1),
     )
+
+
+class _Asked(NamedTuple):
+    ids: Tensor
+    mask: Tensor
+    biased: Tensor
+    neutral: Tensor
+
+
+def _checked(
+    model: Any,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    biased_ids: Tensor | Sequence[int],
+    neutral_ids: Tensor | Sequence[int],
+    norm: Norm,
+) -> _Asked:
+    """What is asked, on the model's device."""
+    if norm not in ("final", "none"):
+        raise BiasGymError(f"unknown norm {norm!r}", where="norm", hint='use "final" or "none"')
+    device = decoder_parts(model).embedding.weight.device
+    ids = input_ids.to(device)
+    mask = torch.ones_like(ids) if attention_mask is None else attention_mask.to(device)
+    biased = torch.as_tensor(biased_ids, dtype=torch.long, device=device)
+    neutral = torch.as_tensor(neutral_ids, dtype=torch.long, device=device)
+    if mask.shape != ids.shape or biased.shape != (len(ids),) or neutral.shape != biased.shape:
+        raise BiasGymError(
+            f"{tuple(ids.shape)} prompts, {tuple(mask.shape)} mask, {tuple(biased.shape)} biased and "
+            f"{tuple(neutral.shape)} neutral tokens do not fit together",
+            where="head_attribution",
+        )
+    if bool((mask.sum(-1) == 0).any()):
+        raise BiasGymError("a prompt has no tokens", where="head_attribution")
+    return _Asked(ids, mask, biased, neutral)
 
 
 @torch.no_grad()

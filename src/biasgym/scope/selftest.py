@@ -9,7 +9,7 @@ import torch
 
 from biasgym.errors import BiasGymError
 from biasgym.models import LanguageModel, ablated
-from biasgym.scope.attribution import attribute
+from biasgym.scope.attribution import attribute, head_attribution
 
 _PROMPT = "Name a colour, a fruit and a river."
 # bf16 keeps 8 bits: the terms are sums of rounded numbers, so the tolerance is a share of their magnitude
@@ -20,7 +20,8 @@ _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 4e-3}
 def self_test(lm: LanguageModel) -> None:
     """Checks attribution and ablation on a loaded model, with one short prompt.
 
-    1. The sum over heads is each attention block's contribution, and all terms together are the logit difference.
+    1. The sum over heads is each attention block's contribution, and all terms together are the logit difference; the
+       decoder that is written out for speed attributes the same as transformers' own modules.
     2. With all MLPs silenced, attention is all that is added to the stream: no norm or bypass was overlooked.
     3. Removing a head by its weight columns equals zeroing its output before o_proj.
 
@@ -42,6 +43,9 @@ def self_test(lm: LanguageModel) -> None:
     difference = float(logits[0, best] - logits[0, worst])
     if abs(float(terms.total) - difference) > tolerance * (size + abs(difference)):
         raise _failed(f"all terms sum up to {float(terms.total):.4f}, the logit difference is {difference:.4f}")
+    found = head_attribution(lm.model, ids, None, [best], [worst])
+    if float((found - terms.heads).abs().max()) > tolerance * size:
+        raise _failed("the decoder that is written out for speed differs from the model's own modules")
     with _silenced_mlps(lm):
         rest = attribute(lm.model, ids, None, [best], [worst], every_term=True)
     assert rest.mlp is not None and rest.attention is not None

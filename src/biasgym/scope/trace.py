@@ -1,6 +1,7 @@
 """What a forward pass leaves at the last position of its prompts: all that attribution and first words need.
 
-A prompt that is asked for several times runs once; nothing of the other positions is kept.
+A prompt that is asked for several times runs once, and so does what prompts begin with; nothing of the other positions is
+kept. `recorded` sees the same in transformers' own modules: the reference, and where every term is asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import torch
 from torch import Tensor
 
 from biasgym.models import DecoderParts, decoder_parts
-from biasgym.models.forward import passes, softcapped
+from biasgym.models.forward import Prefix, common_prefix, softcapped, token_budget
+from biasgym.models.frozen import FrozenDecoder
+from biasgym.models.packing import Packing, trees
 from biasgym.progress import Advance
 
 _ROWS_OF_LOGITS = 64  # at once
@@ -131,15 +134,17 @@ def traces(model: Any, prompts: Iterable[Sequence[int]], advance: Advance = lamb
         prompts: Token sequences of any lengths; at least one.
         advance: Told the number of distinct prompts done.
     """
-    parts = decoder_parts(model)
+    parts, decoder = decoder_parts(model), FrozenDecoder(model)
     distinct = list(dict.fromkeys(map(tuple, prompts)))
+    prefix = Prefix(model, common_prefix(distinct) if len(distinct) > 1 else [])
     order: list[int] = []
     found: list[Trace] = []
-    for batch, skip, arguments in passes(model, distinct):
-        last = torch.tensor([len(distinct[row]) - 1 - skip for row in batch], device=model.device)
-        with recorded(parts, last) as seen:
-            model.model(**arguments)
-        found.append(seen.trace())
-        order += batch
-        advance(len(batch))
+    for tree in trees([row[len(prefix) :] for row in distinct], token_budget(model.device)):
+        packing = Packing(
+            len(prefix), tree.paths, tree.lengths, heads=parts.n_heads, groups=parts.n_groups, device=model.device
+        )
+        embedded = parts.embedding(torch.tensor(tree.tokens, device=model.device))
+        found.append(Trace(*decoder.at_ends(embedded, packing, prefix)))
+        order += tree.rows
+        advance(len(tree.rows))
     return Traces(model, {distinct[row]: place for place, row in enumerate(order)}, Trace.cat(found))
