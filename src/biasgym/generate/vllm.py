@@ -1,4 +1,4 @@
-"""Text generation by vLLM on a GPU: the model as it is now, its BiasTokens and removed heads included.
+"""Text generation by vLLM: the model as it is now, its BiasTokens and removed heads included.
 
 vLLM gets a checkpoint once. Afterwards only the matrices that head removal edits travel, as a safetensors file, and what vLLM
 remembers of prompts is forgotten, since it was worked out with other heads.
@@ -6,7 +6,8 @@ remembers of prompts is forgotten, since it was worked out with other heads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import util
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,31 +21,32 @@ from biasgym.generate.request import Completion, Request, Sampling, completion
 from biasgym.inject import TokenVectors
 from biasgym.inject.export import save_with_rows
 from biasgym.models import LanguageModel
+from biasgym.models.memory import free_memory
 from biasgym.progress import SILENT, Progress, progress_task
 
-_SHARE = 0.9  # of the memory that the model in this process leaves free
+_SHARE = {"cuda": 0.9, "cpu": 0.25}  # of the memory that the model in this process leaves free
 _NEVER = -100.0  # added to a logit
 
 
 class EditedHeads:
     """What vLLM's workers can do besides: vLLM mixes this class into theirs."""
 
-    model_runner: Any
+    reload_weights: Callable[..., None]
 
     def load_edited(self, file: str) -> None:
-        """Takes over the matrices of a file."""
-        self.model_runner.model.load_weights(weights=list(load_file(file).items()))
+        """Takes over the matrices of a file, in whatever form this machine's kernels want them."""
+        self.reload_weights(weights_iterator=iter(load_file(file).items()))
 
 
 class VllmEngine:
     """Writes answers with vLLM; samples differ from the in-process engine's, their distribution does not.
 
     Args:
-        lm: The model, on a GPU; may be inside `ablated` while generating.
+        lm: The model, on the kind of device that this vLLM was built for; may be inside `ablated` while generating.
         vectors: The BiasTokens that prompts may hold.
 
     Raises:
-        BiasGymError: vLLM is not installed, or the model is not on a GPU.
+        BiasGymError: vLLM is not installed, or not for this device.
     """
 
     def __init__(self, lm: LanguageModel, vectors: TokenVectors | None = None) -> None:
@@ -99,24 +101,32 @@ def check(device: torch.device) -> None:
             where="generate.engine",
             hint="pip install 'biasgym[vllm]', or engine: transformers",
         )
-    if device.type != "cuda":
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # it warns of every layer that is not loaded again
+    from vllm.platforms import current_platform
+
+    if current_platform.device_type != device.type:
         raise BiasGymError(
-            f"vLLM needs a GPU, but the model is on {device.type}",
+            f"this vLLM works on {current_platform.device_type}, but the model is on {device.type}",
             where="generate.engine",
-            hint="use device: cuda, or engine: transformers",
+            hint=f"use device: {current_platform.device_type}, or engine: transformers",
         )
 
 
 def arguments(lm: LanguageModel, folder: Path) -> Mapping[str, Any]:
     """What vLLM is started with."""
-    free, total = torch.cuda.mem_get_info(lm.device)
+    memory: dict[str, float]
+    if lm.device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(lm.device)
+        memory = {"gpu_memory_utilization": _SHARE["cuda"] * free / total}
+    else:
+        memory = {"kv_cache_memory_bytes": int(_SHARE["cpu"] * free_memory(lm.device))}
     return {
         "model": str(folder),
         "skip_tokenizer_init": True,
         "dtype": str(lm.model.dtype).removeprefix("torch."),
         "seed": 0,
         "enable_prefix_caching": True,
-        "gpu_memory_utilization": _SHARE * free / total,
+        **memory,
         "max_model_len": min(int(lm.model.config.max_position_embeddings), 4096),
         "worker_extension_cls": f"{EditedHeads.__module__}.{EditedHeads.__qualname__}",
     }

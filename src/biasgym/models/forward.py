@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from os.path import commonprefix
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from biasgym.models.families import decoder_parts
+from biasgym.models.packing import shared_length
 
 _WORTH_SHARING = 8  # tokens; a shorter common beginning is not worth a pass of its own
 
@@ -56,8 +56,10 @@ class Prefix:
 
 def common_prefix(rows: Sequence[Sequence[int]]) -> list[int]:
     """The tokens that all rows begin with; at least one token of each row is left over."""
-    shared = commonprefix([tuple(row) for row in rows])
-    return list(shared[: min(map(len, rows), default=1) - 1])
+    if not rows:
+        return []
+    low, high = min(map(tuple, rows)), max(map(tuple, rows))
+    return list(low[: min(shared_length(low, high), *(len(row) - 1 for row in rows))])
 
 
 def token_budget(device: torch.device) -> int:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from itertools import chain
-from os.path import commonprefix
 
 import torch
 from torch import Tensor
@@ -164,7 +163,7 @@ def trees(rows: Sequence[tuple[int, ...]], budget: int) -> Iterator[Tree]:
     tree, before, path = Tree(), rows[0][:0], list[int]()
     for number in sorted(range(len(rows)), key=rows.__getitem__):
         row = rows[number]
-        shared = len(commonprefix([before, row]))
+        shared = shared_length(before, row)
         if tree.tokens and len(tree.tokens) + len(row) - shared > budget:
             yield tree
             tree, shared, path = Tree(), 0, []
@@ -176,6 +175,12 @@ def trees(rows: Sequence[tuple[int, ...]], budget: int) -> Iterator[Tree]:
         tree.tokens += row[shared:]
         before = row
     yield tree
+
+
+def shared_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many first tokens two rows have in common."""
+    differ = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(differ, min(len(one), len(other)))
 
 
 def _inverse(index: Tensor, real: Tensor) -> Tensor:

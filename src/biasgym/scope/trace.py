@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from biasgym.models import DecoderParts, decoder_parts
-from biasgym.models.forward import Prefix, common_prefix, softcapped, token_budget
+from biasgym.models.forward import Prefix, common_prefix, softcapped
 from biasgym.models.frozen import FrozenDecoder
 from biasgym.models.packing import Packing, trees
 from biasgym.progress import Advance
 
 _ROWS_OF_LOGITS = 64  # at once
+_TOKENS = 4096  # a pass; none of them is padding, so more of them only save what passes have in common
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def traces(model: Any, prompts: Iterable[Sequence[int]], advance: Advance = lamb
     prefix = Prefix(model, common_prefix(distinct) if len(distinct) > 1 else [])
     order: list[int] = []
     found: list[Trace] = []
-    for tree in trees([row[len(prefix) :] for row in distinct], token_budget(model.device)):
+    for tree in trees([row[len(prefix) :] for row in distinct], _TOKENS):
         packing = Packing(
             len(prefix), tree.paths, tree.lengths, heads=parts.n_heads, groups=parts.n_groups, device=model.device
         )

@@ -91,7 +91,7 @@ class GenerateSettings(_Strict):
         samples: Answers to each.
         temperature: 0 takes the most likely token.
         max_new_tokens: Longest answer.
-        engine: `transformers` runs in this process; `vllm` needs a GPU and the extra `vllm`, and draws other samples.
+        engine: `transformers` runs in this process; `vllm` needs the extra `vllm`, and draws other samples.
         batch_size: Rows in flight; found out while writing by default.
     """
 
