@@ -13,7 +13,8 @@ from torch import Tensor
 from benchmarks.timing import PRODUCTS, Ratio, as_products, compare, layer_weights
 from biasgym.concepts import load_concept
 from biasgym.models import LanguageModel, load_model
-from biasgym.models.forward import common_prefix, pad_right
+from biasgym.models.forward import pad_right
+from biasgym.models.packing import trees
 from biasgym.scope import Choice, ContrastPair, ask, contrast_pairs, pair_attribution, traces
 
 AGREEMENT = 0.9999  # least correlation of two ways to attribute
@@ -216,10 +217,10 @@ def literal(lm: LanguageModel) -> Ratio:
 
 
 def against_products(lm: LanguageModel) -> Ratio:
-    """The share of the machine's product rate: 2 operations a weight of a layer, and token that prompts do not share."""
+    """The share of the machine's product rate: 2 operations a weight of a layer, and token that no other prompt has."""
     pairs = questions(lm)
     prompts = [pair.ids for pair in pairs]
-    tokens = sum(map(len, prompts)) - (len(prompts) - 1) * len(common_prefix(prompts))
+    tokens = sum(len(tree.tokens) for tree in trees(prompts, sum(map(len, prompts))))
     operations = 2.0 * tokens * layer_weights(lm)
     peer = as_products(operations, lm.device, lm.model.dtype)
     return compare("attribution, 100 pairs", lambda: ours(lm, pairs), PRODUCTS, peer, goal=0.6)
