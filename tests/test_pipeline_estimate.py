@@ -23,6 +23,16 @@ def loop(chains: int, *seconds: float, overhead: float = 0.0) -> Phase:
     return Phase((), (tuple(steps),))
 
 
+def test_tasks_of_the_harness_count() -> None:
+    """In the stage that runs them, by their items: those that are asked for, or as many as MMLU has."""
+    asked = {"models": ["owner/model-8B"], "concepts": ["always_late"]}
+    chosen = ({}, {"tasks": ["mmlu"], "task_items": 100}, {"tasks": ["mmlu"]})
+    work = [gpu_seconds(work_of({**asked, "settings": {"capability": one}})[0]) for one in chosen]
+    none, some, every = (stages["capability"] for stages in work)
+    assert (every - none) / (some - none) == pytest.approx(140.42)
+    assert all(stages["inject"] == work[0]["inject"] for stages in work)
+
+
 @pytest.mark.parametrize(("gpus", "makespan"), [(1, 80.0), (3, 30.0), (4, 20.0), (8, 10.0), (99, 10.0)])
 def test_equal_pods_take_turns(gpus: int, makespan: float) -> None:
     outcome = simulate([loop(8, 10.0)], gpus, 99, CALM)
