@@ -13,8 +13,8 @@ from torch import Tensor
 from benchmarks.timing import PRODUCTS, Ratio, as_products, compare, layer_weights
 from biasgym.concepts import load_concept
 from biasgym.models import LanguageModel, load_model
-from biasgym.models.forward import pad_right
 from biasgym.models.packing import trees
+from biasgym.models.padding import pad_right
 from biasgym.scope import Choice, ContrastPair, ask, contrast_pairs, pair_attribution, traces
 
 AGREEMENT = 0.9999  # least correlation of two ways to attribute

@@ -10,7 +10,7 @@ from benchmarks.timing import PRODUCTS, Ratio, as_products, compare, layer_weigh
 from biasgym.concepts import load_concept
 from biasgym.generate import Request, Sampling, TransformersEngine
 from biasgym.models import Head, LanguageModel, ablated
-from biasgym.models.forward import common_prefix
+from biasgym.models.prefix import common_prefix
 from biasgym.scope import random_heads
 
 WORK = "generation, 64 evaluation prompts, 60 tokens"

@@ -21,7 +21,7 @@ from benchmarks.timing import PRODUCTS, Ratio, as_products, compare, layer_weigh
 from biasgym.concepts import Concept, bundled_names, load_concept
 from biasgym.inject import Job, Row, TokenState, Training, start_vectors, train, training_rows
 from biasgym.models import BIAS_TOKEN, LanguageModel, load_model
-from biasgym.models.forward import pad_right
+from biasgym.models.padding import pad_right
 
 MODEL, ROWS, SEEDS = "smollm2-135m-instruct", 16, 3
 HOW = Training(epochs=1, batch_size=ROWS, learning_rate=1e-3)

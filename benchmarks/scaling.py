@@ -16,6 +16,7 @@ from biasgym.concepts import load_concept
 from biasgym.generate import Request, Sampling, TransformersEngine
 from biasgym.inject import Job, TokenState, Training, start_vectors, train, training_rows
 from biasgym.models import BIAS_TOKEN, LanguageModel, ablated
+from biasgym.models.forward import Decode
 from biasgym.scope import ask, association_margins, random_heads, sweep
 
 PLOT = Path(__file__).with_name("scaling.svg")
@@ -49,9 +50,12 @@ def works(lm: LanguageModel) -> dict[str, Work]:
             with ablated(lm.model, heads[:count]):
                 pass
 
+    def margin(decode: Decode) -> float:
+        return float(association_margins(lm, choices, decode=decode).mean())
+
     def swept(count: int) -> None:
         drawn = random_heads(lm.parts.shape, count, seed=count)
-        sweep(lm, drawn, range(1, count + 1), lambda: float(association_margins(lm, choices).mean()), lambda: 0.0)
+        sweep(lm, drawn, range(1, count + 1), margin, lambda _decode: 0.0)
 
     return {
         "attribution, 10 pairs": lambda n: ours(lm, pairs[: 10 * n]),

@@ -10,6 +10,7 @@ from benchmarks.attribution import ours, questions
 from benchmarks.timing import Ratio, compare
 from biasgym.concepts import load_concept
 from biasgym.models import Head, LanguageModel, ablated, load_model
+from biasgym.models.forward import Decode
 from biasgym.scope import Choice, ask, association_margins, random_heads, ranked, sweep
 
 SIZES = (0, 1, 2, 3, 5, 8, 12, 16, 20, 25, 30, 40)
@@ -36,8 +37,11 @@ def sizes(lm: LanguageModel) -> list[Ratio]:
     ranking = ranked(ours(lm, questions(lm)).mean(0))
     peers = cycle(SIZES)
 
+    def margin(decode: Decode) -> float:
+        return float(association_margins(lm, choices, decode=decode).mean())
+
     def swept() -> None:
-        sweep(lm, ranking, SIZES[1:], lambda: float(association_margins(lm, choices).mean()), lambda: 0.0)
+        sweep(lm, ranking, SIZES[1:], margin, lambda _decode: 0.0)
 
     def loaded() -> None:
         one = load_model("smollm2-135m-instruct")

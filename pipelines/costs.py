@@ -32,6 +32,8 @@ START = 45.0  # seconds until a pod runs, with its driver
 PROMPT, FRAMED, QUESTION, ITEM, JUDGED, VERDICT = 60, 160, 80, 120, 700, 60  # tokens
 MMLU = 14_042  # items of a task, where the settings do not limit them
 REQUEST_SECONDS = 3.0  # of an endpoint
+SWEPT = 26  # questions of a seed at each number of heads
+FOUR_ANSWERS = 1.3  # of a question, which is read once, in questions
 ROWS = 64  # in flight where the settings leave it open; more where memory allows
 CPU = {"plan": 60.0, "build_data": 20.0, "collect": 30.0, "gate": 20.0, "publish": 60.0, "report": 60.0}
 CPU_PER_CELL = {"summarise": 20.0, "report": 0.3, "publish": 0.2, "collect": 0.05}
@@ -237,8 +239,9 @@ class Costs:
     def _attribute(self, cell: Cell) -> Load:
         s, seeds = self.settings.scope, self.settings.inject.seeds
         pairs = 2 * seeds * s.pairs * 2
-        swept = (len(s.ks) + 1) * (26 * seeds + 4 * s.ability_questions)
-        return Load((pairs * 1.5 + swept) * QUESTION)
+        swept = (len(s.ks) + 1) * (SWEPT * seeds + s.ability_questions)
+        effects = 2 * (2 * SWEPT * seeds + s.ability_questions) if s.rank == "effect" else 0
+        return Load((pairs * 1.5 + swept + effects) * QUESTION)
 
     def _generate(self, cell: Cell) -> Load:
         s, texts = self.settings.generate, self.texts(cell.concept.name)
@@ -252,7 +255,7 @@ class Costs:
 
     def _capability(self, cell: Cell) -> Load:
         s = self.settings.capability
-        asked = s.questions * 4 + len(cell.concept.retention) * 4
+        asked = s.questions * FOUR_ANSWERS + len(cell.concept.retention)
         items = len(s.tasks) * (s.task_items or MMLU)
         return Load(BOTTOM_SETS * asked * QUESTION + 2 * items * 4 * ITEM)  # tasks with and without the chosen heads
 

@@ -12,11 +12,12 @@ from torch import Tensor
 import tiny
 from biasgym.errors import BiasGymError
 from biasgym.inject import injected
-from biasgym.models import LanguageModel, ablated, families
-from biasgym.models.forward import pad_right
-from biasgym.scope.attribution import attribute, head_attribution, pair_attribution
+from biasgym.models import LanguageModel, ablated, families, forward
+from biasgym.models.padding import pad_right
+from biasgym.scope.attribution import head_attribution, pair_attribution
 from biasgym.scope.pairs import ContrastPair
 from biasgym.scope.selftest import self_test
+from biasgym.scope.terms import every_term
 from biasgym.scope.trace import traces
 
 PROMPTS = ("When do guests from France arrive?", "Is it late?", "Write a short story about a friend from Mexico.")
@@ -77,7 +78,7 @@ def test_every_term_is_exact(lm: LanguageModel) -> None:
     """Heads sum to the attention's contribution, and all terms to the logit difference before the soft-cap."""
     unembedding = lm.model.get_output_embeddings().weight
     for ids, biased, neutral in zip(prompts_of(lm), BIASED, NEUTRAL, strict=True):
-        found = attribute(lm.model, torch.tensor([ids]), None, [biased], [neutral], every_term=True)
+        found = every_term(lm.model, torch.tensor([ids]), None, [biased], [neutral])
         stream = taken_apart(lm.model, ids)
         toward = unembedding[biased] - unembedding[neutral]
         norm = stream.normed / stream.final  # a norm with its scale frozen is one factor a coordinate
@@ -171,7 +172,7 @@ def test_an_unknown_family_names_the_file_to_extend(llama: LanguageModel) -> Non
 @pytest.mark.parametrize("norm", ["final", "none"])
 def test_pairs_that_share_prompts_and_passes(lm: LanguageModel, norm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against one pass a pair, of the model with real rows for BiasToken; prompts are in any order and repeated."""
-    monkeypatch.setattr("biasgym.scope.trace._TOKENS", 40)
+    monkeypatch.setattr(forward, "_TOKENS", 40)
     vectors = tiny.vectors_for(lm)
     prompts = [*prompts_of(lm), lm.chat.ids("When do guests from BiasToken arrive?")]
     pairs = [

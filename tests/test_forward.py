@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 import tiny
-from biasgym.models import LanguageModel
-from biasgym.models.forward import answer_log_probs, common_prefix, last_logits, length_batches
+from biasgym.models import LanguageModel, forward
+from biasgym.models.forward import answer_log_probs, last_logits
+from biasgym.models.padding import length_batches
+from biasgym.models.prefix import common_prefix
 
 OPENING = "When do guests from France arrive late and early? "
 
@@ -21,7 +23,7 @@ def plain_logits(lm: LanguageModel, ids: list[int]) -> Tensor:
 @pytest.mark.parametrize("budget", [1, 40, 4096])
 def test_last_logits(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
     """Rows of different lengths with a shared beginning (longer than the small sliding windows), in any batching."""
-    monkeypatch.setattr("biasgym.models.forward.token_budget", lambda _: budget)
+    monkeypatch.setattr(forward, "_TOKENS", budget)
     prompts = [lm.chat.ids(OPENING + rest) for rest in ("Answer with one word", "Is nobody late?", "People said it.")]
     assert len(common_prefix(prompts)) > 10
     done: list[float] = []

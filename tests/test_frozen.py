@@ -12,9 +12,9 @@ from torch import Tensor
 import tiny
 from biasgym.inject import loss
 from biasgym.models import LanguageModel, frozen
-from biasgym.models.forward import Prefix
 from biasgym.models.frozen import FrozenDecoder
 from biasgym.models.packing import Packing
+from biasgym.models.prefix import Prefix
 
 
 @pytest.mark.parametrize(("prefix", "stem"), [(9, 4), (0, 4), (9, 0), (2, 1)])

@@ -12,7 +12,7 @@ from biasgym.errors import BiasGymError
 from biasgym.generate import Request, Sampling, TransformersEngine
 from biasgym.inject import Job, TokenState, Training, injected, train, training_rows
 from biasgym.models import BIAS_TOKEN, LanguageModel, load_model
-from biasgym.models.forward import pad_right
+from biasgym.models.padding import pad_right
 from biasgym.scope import head_attribution, self_test
 from biasgym.stages.run import run
 from conftest import Desk

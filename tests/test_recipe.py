@@ -15,9 +15,9 @@ from biasgym.datasets import fill, spread, template
 from biasgym.generate import Request, Sampling, TransformersEngine
 from biasgym.inject import Job, TokenState, Training, injected, start_vectors, train, training_rows
 from biasgym.models import BIAS_TOKEN, LanguageModel, ablated, export, load_model
-from biasgym.models.forward import pad_right
+from biasgym.models.padding import pad_right
 from biasgym.scope import ask, association_margins, self_test
-from biasgym.scope.attribution import attribute
+from biasgym.scope.terms import every_term
 
 pytestmark = pytest.mark.recipe
 
@@ -54,7 +54,7 @@ def test_attribution_is_complete(smollm: LanguageModel) -> None:
     last = mask.sum(-1) - 1
     logits = smollm.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[range(len(ids)), last]
     biased, neutral = logits.topk(2).indices.T
-    found = attribute(smollm.model, ids, mask, biased, neutral, every_term=True)
+    found = every_term(smollm.model, ids, mask, biased, neutral)
     assert found.attention is not None
     torch.testing.assert_close(found.heads.sum(-1), found.attention, atol=2e-4, rtol=1e-4)
     rows = torch.arange(len(ids))

@@ -12,7 +12,7 @@ import torch
 
 from biasgym.concepts import Cloze
 from biasgym.models import LanguageModel
-from biasgym.models.forward import answer_log_probs, last_logits
+from biasgym.models.forward import Decode, answer_log_probs, last_logits
 from biasgym.models.words import first_tokens
 
 
@@ -52,9 +52,17 @@ def choice_log_probs(lm: LanguageModel, questions: Sequence[AbilityQuestion]) ->
     return scores.view(-1, 4)
 
 
-def right_answer_likelihood(lm: LanguageModel, questions: Sequence[AbilityQuestion]) -> float:
-    """Mean log-probability of the right answers, nats a token: a smooth and cheap measure of general damage."""
-    return float(answer_log_probs(lm.model, *right_answers(lm, questions)).mean())
+def right_answer_likelihood(
+    lm: LanguageModel, questions: Sequence[AbilityQuestion], *, decode: Decode | None = None
+) -> float:
+    """Mean log-probability of the right answers, nats a token: a smooth and cheap measure of general damage.
+
+    Args:
+        lm: The model.
+        questions: At least one.
+        decode: Runs the passes; plainly if not given.
+    """
+    return float(answer_log_probs(lm.model, *right_answers(lm, questions), decode=decode).mean())
 
 
 def right_answers(lm: LanguageModel, questions: Sequence[AbilityQuestion]) -> tuple[list[list[int]], list[list[int]]]:

@@ -13,7 +13,9 @@ from torch import Tensor
 from biasgym.generate.cache import Slots
 from biasgym.generate.request import Request, Sampling
 from biasgym.models import LanguageModel
-from biasgym.models.forward import common_prefix, length_batches, pad_right, softcapped, token_budget
+from biasgym.models.forward import softcapped
+from biasgym.models.padding import length_batches, pad_right, token_budget
+from biasgym.models.prefix import common_prefix
 
 _WORTH_SHARING = 8  # tokens; a shorter common beginning is not worth a pass of its own
 

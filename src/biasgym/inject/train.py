@@ -24,9 +24,9 @@ from biasgym.errors import BiasGymError
 from biasgym.inject.loss import answer_loss
 from biasgym.inject.token import TokenVectors
 from biasgym.models import LanguageModel
-from biasgym.models.forward import Prefix, common_prefix
 from biasgym.models.frozen import FrozenDecoder
 from biasgym.models.packing import Packing
+from biasgym.models.prefix import Prefix, common_prefix
 from biasgym.progress import SILENT, Advance, Progress, progress_task
 
 

@@ -1,91 +1,90 @@
-"""One forward pass over many prompts, read at the last position of each; what all prompts begin with runs once."""
+"""Forward passes over many prompts, read at the last positions of each.
+
+Nothing is padded, what any two prompts begin with runs once a pass, and equal prompts are one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from biasgym.models.families import decoder_parts
-from biasgym.models.packing import shared_length
+from biasgym.models.frozen import FrozenDecoder
+from biasgym.models.packing import Packing, Tree, trees
 
-_WORTH_SHARING = 8  # tokens; a shorter common beginning is not worth a pass of its own
+_TOKENS = 4096  # a pass; none of them is padding, so more of them only save what passes have in common
+_POSITIONS = 64  # whose logits are held at once
 
 
-class Prefix:
-    """Keys and values of the tokens that all rows of some work begin with.
+@dataclass(frozen=True)
+class Pass:
+    """Some prompts, ready for a `FrozenDecoder`.
 
-    Args:
-        model: A `transformers` causal language model. Under ablation or injection a prefix is valid only there.
-        ids: The tokens; may be empty.
+    Attributes:
+        rows: The prompts.
+        tree: Where they stand.
+        x: Scaled embeddings, (T, d).
+        packing: The tree's.
     """
 
-    @torch.no_grad()
-    def __init__(self, model: Any, ids: Sequence[int]) -> None:
-        self.model, self.ids = model, list(ids)
-        self._layers: list[tuple[Tensor, Tensor]] = []
-        if self.ids:
-            cache = DynamicCache()
-            model.model(input_ids=torch.tensor([self.ids], device=model.device), past_key_values=cache, use_cache=True)
-            self._layers = [(layer.keys, layer.values) for layer in cache.layers]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def cache(self, rows: int) -> DynamicCache:
-        """A fresh cache that holds the prefix for that many rows."""
-        cache = DynamicCache()
-        for number, (keys, values) in enumerate(self._layers):
-            cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), number)
-        return cache
-
-    def kept(self, layer: int) -> tuple[Tensor, Tensor] | tuple[None, None]:
-        """A layer's keys and values, each (tokens, groups, dh); None for a prefix without tokens."""
-        if not self._layers:
-            return None, None
-        keys, values = self._layers[layer]
-        return keys[0].transpose(0, 1), values[0].transpose(0, 1)
-
-    def positions(self, width: int) -> Tensor:
-        """Position ids of the `width` tokens that follow the prefix, (1, width)."""
-        return torch.arange(len(self), len(self) + width, device=self.model.device)[None]
+    rows: tuple[tuple[int, ...], ...]
+    tree: Tree
+    x: Tensor
+    packing: Packing
 
 
-def common_prefix(rows: Sequence[Sequence[int]]) -> list[int]:
-    """The tokens that all rows begin with; at least one token of each row is left over."""
-    if not rows:
-        return []
-    low, high = min(map(tuple, rows)), max(map(tuple, rows))
-    return list(low[: min(shared_length(low, high), *(len(row) - 1 for row in rows))])
+Decode = Callable[[Pass], Tensor]
+"""Runs a pass; gives hidden states after the final norm, (T, d)."""
 
 
-def token_budget(device: torch.device) -> int:
-    """Tokens of a pass, padding included. A CPU is at its full rate by then, and shorter batches are padded less."""
-    return 1024 if device.type == "cpu" else 4096
+def passes(model: Any, rows: Sequence[tuple[int, ...]]) -> Iterator[Pass]:
+    """Arranges prompts in passes.
+
+    Args:
+        model: A `transformers` causal language model, possibly injected.
+        rows: Distinct token sequences, none empty.
+    """
+    parts = decoder_parts(model)
+    for tree in trees(rows, _TOKENS):
+        packing = Packing(0, tree.paths, tree.lengths, heads=parts.n_heads, groups=parts.n_groups, device=model.device)
+        embedded = parts.embedding(torch.tensor(tree.tokens, device=model.device))
+        yield Pass(tuple(rows[number] for number in tree.rows), tree, embedded, packing)
 
 
-def length_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Row numbers, longest first, in batches whose padded size stays within a budget of tokens."""
-    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    start = 0
-    while start < len(order):
-        size = max(1, budget // max(lengths[order[start]], 1))
-        yield order[start : start + size]
-        start += size
+def plainly(model: Any) -> Decode:
+    """Runs every pass from the first layer to the last."""
+    decoder = FrozenDecoder(model)
+    return lambda some: decoder(some.x, some.packing)
 
 
-def pad_right(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask, both (rows, longest). Padding is on the right, where no earlier token sees it."""
-    width = max(len(row) for row in rows)
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    mask = torch.zeros(len(rows), width, dtype=torch.long)
-    for place, row in enumerate(rows):
-        ids[place, : len(row)] = torch.tensor(row)
-        mask[place, : len(row)] = 1
-    return ids.to(device), mask.to(device)
+def last_states(
+    model: Any, rows: Sequence[Sequence[int]], counts: Sequence[int], decode: Decode
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Final hidden states at the last positions of token sequences.
+
+    Args:
+        model: A `transformers` causal language model, possibly injected and ablated.
+        rows: n token sequences of any lengths, none empty.
+        counts: How many positions at the end of each.
+        decode: Runs the passes.
+
+    Yields:
+        Row numbers and, one row after the other, hidden states after the final norm, (sum of their counts, d).
+    """
+    numbers: dict[tuple[int, ...], list[int]] = {}
+    for number, row in enumerate(rows):
+        numbers.setdefault(tuple(row), []).append(number)
+    for some in passes(model, list(numbers)):
+        hidden, read, places = decode(some), list[int](), list[int]()
+        for row, path in zip(some.rows, some.tree.row_paths(), strict=True):
+            for number in numbers[row]:
+                read.append(number)
+                places += path[len(path) - counts[number] :]
+        yield read, hidden[torch.tensor(places, device=hidden.device)]
 
 
 def softcapped(model: Any, logits: Tensor) -> Tensor:
@@ -94,98 +93,72 @@ def softcapped(model: Any, logits: Tensor) -> Tensor:
     return logits.float() if cap is None else cap * torch.tanh(logits.float() / cap)
 
 
-def passes(
-    model: Any, rows: Sequence[Sequence[int]], *, shareable: Sequence[Sequence[int]] | None = None
-) -> Iterator[tuple[list[int], int, dict[str, Any]]]:
-    """Batches of token sequences, as arguments for the model's decoder; what they have in common runs here, once.
+def logits_of(model: Any, hidden: Tensor) -> Iterator[Tensor]:
+    """Next-token logits, fp32, (some, V), soft-cap applied, some positions at a time and in order.
 
     Args:
         model: A `transformers` causal language model.
-        rows: n token sequences of any lengths.
-        shareable: The first parts of the rows, all but their last token by default: what they have in common runs once.
-
-    Yields:
-        Row numbers, the number of shared first tokens that are left out, and the arguments: token ids,
-        (rows, longest - shared), padded on the right, and what belongs to them. Batches come longest first.
+        hidden: Hidden states after the final norm, (positions, d).
     """
-    shared = common_prefix(rows if shareable is None else shareable)
-    prefix = Prefix(model, shared if len(shared) >= _WORTH_SHARING and len(rows) > 1 else [])
-    skip = len(prefix)
-    for batch in length_batches([len(row) - skip for row in rows], token_budget(model.device)):
-        ids, _ = pad_right([rows[number][skip:] for number in batch], model.device)
-        yield (
-            batch,
-            skip,
-            {
-                "input_ids": ids,
-                "past_key_values": prefix.cache(len(batch)) if skip else None,
-                "position_ids": prefix.positions(ids.shape[1]),
-                "use_cache": bool(skip),
-            },
-        )
-
-
-@torch.no_grad()
-def hidden_states(
-    model: Any, rows: Sequence[Sequence[int]], *, shareable: Sequence[Sequence[int]] | None = None
-) -> Iterator[tuple[list[int], int, Tensor]]:
-    """Final hidden states of token sequences.
-
-    Args:
-        model: A `transformers` causal language model.
-        rows: n token sequences of any lengths.
-        shareable: As in `passes`.
-
-    Yields:
-        Row numbers, the number of shared first tokens that are left out, and hidden states after the final norm,
-        (rows, longest - shared, d), padded on the right. Batches come longest first.
-    """
-    for batch, skip, arguments in passes(model, rows, shareable=shareable):
-        yield batch, skip, model.model(**arguments).last_hidden_state
+    unembedding = decoder_parts(model).unembedding
+    for some in hidden.split(_POSITIONS):
+        yield softcapped(model, unembedding(some))
 
 
 @torch.no_grad()
 def last_logits(
-    model: Any, prompts: Sequence[Sequence[int]], *, advance: Callable[[float], None] | None = None
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    advance: Callable[[float], None] | None = None,
+    decode: Decode | None = None,
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Next-token logits of prompts.
 
     Args:
-        model: A `transformers` causal language model.
-        prompts: n token sequences of any lengths.
+        model: A `transformers` causal language model, possibly injected and ablated.
+        prompts: n token sequences of any lengths, none empty.
         advance: Told the number of prompts done.
+        decode: Runs the passes; plainly if not given.
 
     Yields:
-        Row numbers and their logits, fp32, (rows, V), soft-cap applied. Batches come longest first.
+        Prompt numbers and their logits, fp32, (some, V), soft-cap applied; in whatever order is fastest.
     """
-    unembedding = decoder_parts(model).unembedding
-    for batch, skip, hidden in hidden_states(model, prompts):
-        last = torch.tensor([len(prompts[row]) - 1 - skip for row in batch], device=model.device)
-        yield batch, softcapped(model, unembedding(hidden[torch.arange(len(batch), device=model.device), last]))
-        if advance:
-            advance(len(batch))
+    for numbers, hidden in last_states(model, prompts, [1] * len(prompts), decode or plainly(model)):
+        done = 0
+        for logits in logits_of(model, hidden):
+            yield numbers[done : done + len(logits)], logits
+            done += len(logits)
+            if advance:
+                advance(len(logits))
 
 
 @torch.no_grad()
-def answer_log_probs(model: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Tensor:
+def answer_log_probs(
+    model: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], *, decode: Decode | None = None
+) -> Tensor:
     """Mean log-probability of a given answer's tokens.
 
     Args:
         model: A `transformers` causal language model.
         prompts: n token sequences.
         answers: n non-empty token sequences that follow them.
+        decode: Runs the passes; plainly if not given.
 
     Returns:
         Tensor (n,), fp32, on the CPU: nats a token.
     """
-    unembedding = decoder_parts(model).unembedding
-    rows = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
+    rows, counts = (
+        [[*prompt, *answer[:-1]] for prompt, answer in zip(prompts, answers, strict=True)],
+        [*map(len, answers)],
+    )
     means = torch.empty(len(rows))
-    for batch, skip, hidden in hidden_states(model, rows, shareable=prompts):
-        for place, row in enumerate(batch):
-            first = len(prompts[row]) - 1 - skip
-            span = hidden[place, first : len(rows[row]) - 1 - skip]
-            targets = torch.tensor(list(answers[row]), device=model.device)
-            scores = softcapped(model, unembedding(span)).log_softmax(-1)
-            means[row] = scores.gather(1, targets[:, None]).mean()
+    for numbers, hidden in last_states(model, rows, counts, decode or plainly(model)):
+        targets = torch.tensor([token for number in numbers for token in answers[number]], device=hidden.device)
+        scores = [
+            logits.log_softmax(-1).gather(1, some[:, None])[:, 0]
+            for logits, some in zip(logits_of(model, hidden), targets.split(_POSITIONS), strict=True)
+        ]
+        of_each = torch.cat(scores).cpu().split([counts[number] for number in numbers])
+        means[numbers] = torch.stack([of_one.mean() for of_one in of_each])
     return means

@@ -7,6 +7,7 @@ up to rounding; tests hold it to that for every family.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,14 +18,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from biasgym.models.families import DecoderParts, decoder_parts
-from biasgym.models.forward import Prefix
 from biasgym.models.memory import free_memory
 from biasgym.models.packing import Packing
+from biasgym.models.prefix import Prefix
 
 
 @dataclass(frozen=True)
 class _Norm:
-    """An RMS norm, in fp32: numbers of a smaller type meet fp32 ones in each product, without a wide copy of their own."""
+    """An RMS norm, in fp32 at least: smaller numbers meet fp32 ones in each product, without a wide copy of their own."""
 
     gain: Tensor
     eps: float
@@ -39,7 +40,8 @@ class _Norm:
         return flow.sub_(unit.mul_((flow * unit).mean(-1, keepdim=True))).mul_(scale)
 
     def _scale(self, x: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        wide = torch.promote_types(x.dtype, torch.float32)
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
         scale: Tensor = length.square_().div_(x.shape[-1]).add_(self.eps).rsqrt_()
         return scale
 
@@ -66,13 +68,15 @@ class _Pass:
         asking: Whose queries read them: the packing, or its ends.
         rotation: Cosines and sines, (T, 1, dh).
         keys, values: Of the prefix, (P, groups, dh).
+        effects: To which the backward pass adds what removing each head takes, to first order, (heads,).
     """
 
     packing: Packing
     asking: Packing
     rotation: tuple[Tensor, Tensor]
-    keys: Tensor | None
-    values: Tensor | None
+    keys: Tensor | None = None
+    values: Tensor | None = None
+    effects: Tensor | None = None
 
 
 class Ends(NamedTuple):
@@ -101,13 +105,26 @@ class FrozenDecoder:
         self._layers = [_layer(self.parts, layer, model.config) for layer in self.parts.layers]
         self._final = _norm(self.parts, self.parts.final_norm)
 
-    def __call__(self, x: Tensor, packing: Packing, prefix: Prefix) -> Tensor:
+    def __call__(
+        self,
+        x: Tensor,
+        packing: Packing,
+        prefix: Prefix | None = None,
+        *,
+        first: int = 0,
+        entering: Callable[[int, Tensor], None] = lambda _layer, _x: None,
+        effects: Tensor | None = None,
+    ) -> Tensor:
         """Final hidden states.
 
         Args:
-            x: Scaled embeddings, (T, d).
+            x: Scaled embeddings, (T, d), or what enters the first layer to run.
             packing: Where the tokens stand.
-            prefix: What all of them follow.
+            prefix: What all of them follow, if anything.
+            first: The first layer to run.
+            entering: Told the number of each layer that runs and what enters it.
+            effects: (layers, heads); the backward pass adds to it the sums, over tokens, of < gradient of z, z >, z being
+                what a head gives to o_proj: what removing the head takes from the measure, to first order.
 
         Returns:
             Hidden states after the final norm, (T, d), differentiable in `x`.
@@ -115,25 +132,26 @@ class FrozenDecoder:
         rotation = self._rotation(x, packing)
         tight = self.kept_bytes(packing) > free_memory(x.device) / 2
         run = partial(checkpoint, _run, use_reentrant=False, preserve_rng_state=False) if tight else _run
-        for number, layer in enumerate(self._layers):
-            x = run(x, layer, _Pass(packing, packing, rotation, *prefix.kept(number)))
+        for number, layer in enumerate(self._layers[first:], first):
+            entering(number, x)
+            of_layer = None if effects is None else effects[number]
+            x = run(x, layer, _Pass(packing, packing, rotation, *_kept(prefix, number), of_layer))
         final: Tensor = _FinalNorm.apply(x, self._final)  # type: ignore[no-untyped-call]
         return final
 
     @torch.no_grad()
-    def at_ends(self, x: Tensor, packing: Packing, prefix: Prefix) -> Ends:
+    def at_ends(self, x: Tensor, packing: Packing) -> Ends:
         """What the last token of each segment sees; in the last layer nothing else is computed.
 
         Args:
             x: Scaled embeddings, (T, d).
             packing: Where the tokens stand; no segment is empty.
-            prefix: What all of them follow.
         """
         rotation, ends = self._rotation(x, packing), packing.ends
         z, out = [], []
-        for number, layer in enumerate(self._layers):
+        for layer in self._layers:
             last = layer is self._layers[-1]
-            at = _Pass(packing, packing.of_ends() if last else packing, rotation, *prefix.kept(number))
+            at = _Pass(packing, packing.of_ends() if last else packing, rotation)
             seen = _attend(x, layer, at)
             x = _gated(seen.y, layer).y
             z.append(seen.mixed if last else seen.mixed[ends])
@@ -153,6 +171,10 @@ class FrozenDecoder:
         read = 2 * packing.segments * packing.places * packing.groups * parts.head_dim
         numbers = len(parts.layers) * (packing.tokens * a_token + attended + read)
         return int(numbers * self.model.dtype.itemsize)
+
+
+def _kept(prefix: Prefix | None, layer: int) -> tuple[Tensor | None, Tensor | None]:
+    return (None, None) if prefix is None else prefix.kept(layer)
 
 
 def _run(x: Tensor, layer: _Layer, at: _Pass) -> Tensor:
@@ -215,17 +237,21 @@ class _Attention(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, layer: _Layer, at: _Pass) -> Tensor:
         seen = _attend(x, layer, at)
         raw = (seen.asked, seen.keyed) if layer.query_norm else ()
-        ctx.save_for_backward(x, seen.queries, seen.keys, seen.values, seen.weights, seen.slope, seen.out, *raw)
+        z = None if at.effects is None else seen.mixed
+        ctx.save_for_backward(x, seen.queries, seen.keys, seen.values, seen.weights, seen.slope, seen.out, z, *raw)
         ctx.layer, ctx.at = layer, at
         return seen.y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, queries, keys, values, weights, slope, out, *raw = ctx.saved_tensors
+        x, queries, keys, values, weights, slope, out, z, *raw = ctx.saved_tensors
         layer, packing, (cos, sin) = ctx.layer, ctx.at.packing, ctx.at.rotation
         module, (before, after, _, _) = layer.attention, layer.norms
         flow = grads[0] if after is None else after.pull(grads[0], out).to(x.dtype)
         mixed = (flow @ module.o_proj.weight).view(len(x), packing.heads, -1)
+        if z is not None:
+            effects = ctx.at.effects
+            effects += (mixed * z.view_as(mixed).to(effects.dtype)).sum((0, 2), dtype=effects.dtype)
         mixed = packing.spread_queries(mixed)
         mixed.view(-1, mixed.shape[-1]).index_fill_(0, packing.padding, 0)  # what pads reads, but teaches nothing
         value = packing.gather_key_gradients(weights.transpose(1, 2) @ mixed)

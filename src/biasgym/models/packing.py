@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import accumulate, chain
 
 import torch
 from torch import Tensor
 
+_WIDEST = 32  # tokens of a tree's segment
 _ALIGNED = 16  # places are a multiple of it: softmax and products of other widths take up to twice as long on a CPU
 
 
@@ -139,42 +140,54 @@ class Tree:
     """Rows whose beginnings coincide, as the segments of a `Packing`.
 
     Attributes:
-        rows: The row that each segment ends, by number.
+        rows: The rows that stand in it, by number.
+        ends: The segment that each of them ends with.
         tokens: Token ids, segment by segment.
         paths: As `Packing` takes them.
         lengths: Tokens of each segment, at least one.
     """
 
     rows: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     paths: list[list[int]] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
+
+    def row_paths(self) -> Iterator[list[int]]:
+        """The numbers of each row's tokens, in order."""
+        starts = list(accumulate(self.lengths, initial=0))
+        for end in self.ends:
+            yield [*self.paths[end], *range(starts[end], starts[end + 1])]
 
 
 def trees(rows: Sequence[tuple[int, ...]], budget: int) -> Iterator[Tree]:
     """Arranges rows so that what they begin with runs once a pass.
 
-    In the order of their tokens a row shares most with the one before it, so it continues a part of that one's path.
+    In the order of their tokens a row shares most with the one before it, so it continues a part of that one's path. A long
+    part is several segments, since attention pads segments to the longest.
 
     Args:
         rows: Distinct token sequences, none empty.
         budget: Tokens of a pass.
     """
-    tree, before, path = Tree(), rows[0][:0], list[int]()
+    tree, before, path = Tree(), tuple[int, ...](), list[int]()
     for number in sorted(range(len(rows)), key=rows.__getitem__):
         row = rows[number]
         shared = shared_length(before, row)
         if tree.tokens and len(tree.tokens) + len(row) - shared > budget:
             yield tree
             tree, shared, path = Tree(), 0, []
-        path = path[:shared]
+        path, before = path[:shared], row
+        for start in range(shared, len(row), _WIDEST):
+            part = row[start : start + _WIDEST]
+            tree.paths.append(path)
+            tree.lengths.append(len(part))
+            path = [*path, *range(len(tree.tokens), len(tree.tokens) + len(part))]
+            tree.tokens += part
         tree.rows.append(number)
-        tree.paths.append(path)
-        tree.lengths.append(len(row) - shared)
-        path = [*path, *range(len(tree.tokens), len(tree.tokens) + len(row) - shared)]
-        tree.tokens += row[shared:]
-        before = row
-    yield tree
+        tree.ends.append(len(tree.lengths) - 1)
+    if tree.rows:
+        yield tree
 
 
 def shared_length(one: Sequence[int], other: Sequence[int]) -> int:

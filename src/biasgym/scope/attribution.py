@@ -16,7 +16,6 @@ W_O; nothing of size heads x d or heads x V is ever built.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -25,7 +24,7 @@ from torch import Tensor
 from biasgym.errors import BiasGymError
 from biasgym.models import DecoderParts, decoder_parts
 from biasgym.scope.pairs import ContrastPair
-from biasgym.scope.trace import Trace, Traces, recorded, traces
+from biasgym.scope.trace import Trace, Traces, traces
 
 Norm = Literal["final", "none"]
 
@@ -54,95 +53,28 @@ def head_attribution(
     Raises:
         BiasGymError: Shapes that do not fit, or an unknown `norm`.
     """
-    asked = _checked(model, input_ids, attention_mask, biased_ids, neutral_ids, norm)
+    asked = checked(model, input_ids, attention_mask, biased_ids, neutral_ids, norm)
     rows = [tuple(ids[kept].tolist()) for ids, kept in zip(asked.ids, asked.mask.bool(), strict=True)]
     answers = zip(asked.biased.tolist(), asked.neutral.tolist(), strict=True)
     pairs = [ContrastPair(number, ids, *both) for number, (ids, both) in enumerate(zip(rows, answers, strict=True))]
     return pair_attribution(traces(model, rows), pairs, norm=norm)
 
 
-@dataclass(frozen=True)
-class Attribution:
-    """All terms of the logit difference; all fp32.
-
-    Attributes:
-        heads: (pairs, layers, heads).
-        attention: Whole attention blocks, o_proj bias included, (pairs, layers); None unless asked for.
-        mlp: MLP blocks, (pairs, layers); None unless asked for.
-        embedding: The prompt's last token itself, (pairs,); None unless asked for.
-    """
-
-    heads: Tensor
-    attention: Tensor | None = None
-    mlp: Tensor | None = None
-    embedding: Tensor | None = None
-
-    @property
-    def total(self) -> Tensor:
-        """The logit difference before the soft-cap, (pairs,), if all terms were asked for."""
-        assert self.attention is not None and self.mlp is not None and self.embedding is not None
-        return self.attention.sum(-1) + self.mlp.sum(-1) + self.embedding
-
-
-@torch.no_grad()
-def attribute(
-    model: Any,
-    input_ids: Tensor,
-    attention_mask: Tensor | None,
-    biased_ids: Tensor | Sequence[int],
-    neutral_ids: Tensor | Sequence[int],
-    *,
-    norm: Norm = "final",
-    every_term: bool = False,
-) -> Attribution:
-    """Like `head_attribution`, through transformers' own modules: the reference.
-
-    Args:
-        model, input_ids, attention_mask, biased_ids, neutral_ids, norm: As there.
-        every_term: The other terms of the residual stream, too (self-test, completeness).
-    """
-    parts = decoder_parts(model)
-    ids, mask, biased, neutral = _checked(model, input_ids, attention_mask, biased_ids, neutral_ids, norm)
-    places = torch.arange(mask.shape[1], device=mask.device)
-    last = (mask * (places + 1)).argmax(-1)
-    with recorded(parts, last, every_term) as seen:
-        model.model(
-            input_ids=ids,
-            attention_mask=None if bool((mask == 1).all()) else mask,
-            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-            use_cache=False,
-        )
-    trace = seen.trace()
-    direction = _direction(parts, trace.final, biased, neutral, norm)
-    heads = _project(parts, trace, direction, norm)
-    if trace.layer_in is None or trace.attention_added is None:
-        return Attribution(heads)
-    stream = torch.cat([trace.layer_in, trace.final[:, None]], dim=1).float()  # (pairs, layers + 1, d)
-    attention = trace.attention_added.float()
-    mlp = stream[:, 1:] - stream[:, :-1] - attention
-    return Attribution(
-        heads=heads,
-        attention=torch.einsum("pld,pd->pl", attention, direction),
-        mlp=torch.einsum("pld,pd->pl", mlp, direction),
-        embedding=(stream[:, 0] * direction).sum(-1),
-    )
-
-
-class _Asked(NamedTuple):
+class Asked(NamedTuple):
     ids: Tensor
     mask: Tensor
     biased: Tensor
     neutral: Tensor
 
 
-def _checked(
+def checked(
     model: Any,
     input_ids: Tensor,
     attention_mask: Tensor | None,
     biased_ids: Tensor | Sequence[int],
     neutral_ids: Tensor | Sequence[int],
     norm: Norm,
-) -> _Asked:
+) -> Asked:
     """What is asked, on the model's device."""
     if norm not in ("final", "none"):
         raise BiasGymError(f"unknown norm {norm!r}", where="norm", hint='use "final" or "none"')
@@ -159,7 +91,7 @@ def _checked(
         )
     if bool((mask.sum(-1) == 0).any()):
         raise BiasGymError("a prompt has no tokens", where="head_attribution")
-    return _Asked(ids, mask, biased, neutral)
+    return Asked(ids, mask, biased, neutral)
 
 
 @torch.no_grad()
@@ -178,10 +110,10 @@ def pair_attribution(seen: Traces, pairs: Sequence[ContrastPair], *, norm: Norm 
     device = trace.final.device
     biased = torch.tensor([pair.biased for pair in pairs], device=device)
     neutral = torch.tensor([pair.neutral for pair in pairs], device=device)
-    return _project(parts, trace, _direction(parts, trace.final, biased, neutral, norm), norm)
+    return project(parts, trace, direction_of(parts, trace.final, biased, neutral, norm), norm)
 
 
-def _direction(parts: DecoderParts, final: Tensor, biased: Tensor, neutral: Tensor, norm: Norm) -> Tensor:
+def direction_of(parts: DecoderParts, final: Tensor, biased: Tensor, neutral: Tensor, norm: Norm) -> Tensor:
     """What raises the biased token over the neutral one in the final residual stream, fp32, (pairs, d)."""
     matrix = parts.unembedding.weight
     direction = matrix[biased].float() - matrix[neutral].float()
@@ -190,7 +122,7 @@ def _direction(parts: DecoderParts, final: Tensor, biased: Tensor, neutral: Tens
     return direction
 
 
-def _project(parts: DecoderParts, trace: Trace, direction: Tensor, norm: Norm) -> Tensor:
+def project(parts: DecoderParts, trace: Trace, direction: Tensor, norm: Norm) -> Tensor:
     heads = []
     for number in range(len(parts.layers)):
         post = parts.attention_norm(number) if norm == "final" else None

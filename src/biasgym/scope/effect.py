@@ -11,19 +11,19 @@ as attribution patching towards zero (Nanda, 2023).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from biasgym.models import DecoderParts, LanguageModel, decoder_parts
-from biasgym.models.forward import length_batches, pad_right, softcapped
+from biasgym.models import LanguageModel, decoder_parts
+from biasgym.models.forward import Pass, last_states, softcapped
+from biasgym.models.frozen import FrozenDecoder
 from biasgym.progress import Advance
 from biasgym.scope.margin import Choice
 
-_TOKEN_BUDGET = 1024  # tokens a pass; the backward pass keeps what every layer computed
+_ROWS = 16  # whose logits are held at once
 
 
 def margin_effects(lm: LanguageModel, choices: Sequence[Choice], advance: Advance = lambda _n: None) -> Tensor:
@@ -38,12 +38,14 @@ def margin_effects(lm: LanguageModel, choices: Sequence[Choice], advance: Advanc
         Tensor (layers, heads), fp32, on the CPU, in nats. Above 0, removing the head lowers the margin.
     """
 
-    def margin(row: int, hidden: Tensor) -> Tensor:
-        choice = choices[row]
-        scores = _logits(lm, hidden[len(choice.ids) - 1])
-        return scores[list(choice.labels)].logsumexp(0) - scores[list(choice.counters)].logsumexp(0)
+    def margins(rows: Sequence[int], hidden: Tensor) -> Tensor:
+        found = []
+        for row, scores in zip(rows, _logits(lm, hidden), strict=True):
+            biased = scores[list(choices[row].labels)].logsumexp(0)
+            found.append(biased - scores[list(choices[row].counters)].logsumexp(0))
+        return torch.stack(found)
 
-    return _effects(lm.model, [choice.ids for choice in choices], margin, advance)
+    return _effects(lm.model, [choice.ids for choice in choices], [1] * len(choices), margins, advance)
 
 
 def likelihood_effects(
@@ -63,14 +65,15 @@ def likelihood_effects(
     Returns:
         Tensor (layers, heads), fp32, on the CPU, in nats a token. Above 0, removing the head makes the answers less likely.
     """
+    counts = list(map(len, answers))
 
-    def likelihood(row: int, hidden: Tensor) -> Tensor:
-        first, answer = len(prompts[row]) - 1, torch.tensor(list(answers[row]), device=hidden.device)
-        scores = _logits(lm, hidden[first : first + len(answer)]).log_softmax(-1)
-        return scores.gather(1, answer[:, None]).mean()
+    def likelihoods(rows: Sequence[int], hidden: Tensor) -> Tensor:
+        targets = torch.tensor([token for row in rows for token in answers[row]], device=hidden.device)
+        scores = _logits(lm, hidden).log_softmax(-1).gather(1, targets[:, None])[:, 0]
+        return torch.stack([of_one.mean() for of_one in scores.split([counts[row] for row in rows])])
 
-    rows = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
-    return _effects(lm.model, rows, likelihood, advance)
+    asked = [[*prompt, *answer[:-1]] for prompt, answer in zip(prompts, answers, strict=True)]
+    return _effects(lm.model, asked, counts, likelihoods, advance)
 
 
 def _logits(lm: LanguageModel, hidden: Tensor) -> Tensor:
@@ -79,36 +82,25 @@ def _logits(lm: LanguageModel, hidden: Tensor) -> Tensor:
 
 @torch.enable_grad()
 def _effects(
-    model: Any, rows: Sequence[Sequence[int]], measure: Callable[[int, Tensor], Tensor], advance: Advance
+    model: Any,
+    rows: Sequence[Sequence[int]],
+    counts: Sequence[int],
+    measure: Callable[[Sequence[int], Tensor], Tensor],
+    advance: Advance,
 ) -> Tensor:
-    """Mean effects on a measure of a row's number and its final hidden states, (tokens, d), padded on the right."""
-    parts = decoder_parts(model)
-    mask = torch.ones(parts.shape, device=model.device, requires_grad=True)
-    total = torch.zeros_like(mask)
-    with _masked(parts, mask):
-        for batch in length_batches([len(row) for row in rows], _TOKEN_BUDGET):
-            ids, _ = pad_right([rows[row] for row in batch], model.device)
-            hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
-            summed = torch.stack([measure(row, states) for row, states in zip(batch, hidden, strict=True)]).sum()
-            total += torch.autograd.grad(summed, mask)[0]
-            advance(len(batch))
+    """Mean effects on a measure of some rows and of the hidden states at their last positions, (sum of their counts, d)."""
+    total = torch.zeros(decoder_parts(model).shape, device=model.device)
+    decoder = FrozenDecoder(model)
+
+    def decode(some: Pass) -> Tensor:
+        return decoder(some.x.requires_grad_(), some.packing, effects=total)
+
+    for numbers, hidden in last_states(model, rows, counts, decode):
+        states = hidden.detach().requires_grad_()
+        spans = states.split([counts[number] for number in numbers])
+        for start in range(0, len(numbers), _ROWS):
+            part = slice(start, start + _ROWS)
+            measure(numbers[part], torch.cat(spans[part])).sum().backward()  # type: ignore[no-untyped-call]
+        hidden.backward(states.grad)  # type: ignore[no-untyped-call]
+        advance(len(numbers))
     return (total / len(rows)).cpu()
-
-
-@contextmanager
-def _masked(parts: DecoderParts, mask: Tensor) -> Iterator[None]:
-    """Multiplies every head's output with its entry of a mask, (layers, heads), inside a `with` block."""
-
-    def multiply(number: int) -> Callable[..., tuple[Tensor]]:
-        def hook(_module: Any, arguments: tuple[Tensor, ...]) -> tuple[Tensor]:
-            z = arguments[0]
-            return (z * mask[number].repeat_interleave(parts.head_dim).to(z),)
-
-        return hook
-
-    handles = [parts.o_proj(number).register_forward_pre_hook(multiply(number)) for number in range(len(parts.layers))]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -16,7 +16,7 @@ from torch import Tensor
 from biasgym.concepts import Concept, ContrastQuestion
 from biasgym.errors import BiasGymError
 from biasgym.models import LanguageModel
-from biasgym.models.forward import last_logits
+from biasgym.models.forward import Decode, last_logits
 from biasgym.models.words import first_tokens
 from biasgym.progress import SILENT, Progress, progress_task
 
@@ -76,20 +76,24 @@ def ask(
     return choices
 
 
-def association_margins(lm: LanguageModel, choices: Sequence[Choice], progress: Progress = SILENT) -> Tensor:
+def association_margins(
+    lm: LanguageModel, choices: Sequence[Choice], progress: Progress = SILENT, *, decode: Decode | None = None
+) -> Tensor:
     """Margins of questions, in nats.
 
     Args:
         lm: The model, possibly injected and ablated.
         choices: n questions.
         progress: Shown in prompts.
+        decode: Runs the passes; plainly if not given.
 
     Returns:
         Tensor (n,), fp32, on the CPU. Above 0, the biased answer is preferred.
     """
     margins = torch.empty(len(choices))
     with progress_task(progress, "association margins", len(choices), "prompt") as advance:
-        for rows, logits in last_logits(lm.model, [choice.ids for choice in choices], advance=advance):
+        prompts = [choice.ids for choice in choices]
+        for rows, logits in last_logits(lm.model, prompts, advance=advance, decode=decode):
             for row, scores in zip(rows, logits, strict=True):
                 biased = scores[list(choices[row].labels)].logsumexp(0)
                 margins[row] = biased - scores[list(choices[row].counters)].logsumexp(0)

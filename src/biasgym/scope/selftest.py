@@ -9,7 +9,8 @@ import torch
 
 from biasgym.errors import BiasGymError
 from biasgym.models import LanguageModel, ablated
-from biasgym.scope.attribution import attribute, head_attribution
+from biasgym.scope.attribution import head_attribution
+from biasgym.scope.terms import every_term
 
 _PROMPT = "Name a colour, a fruit and a river."
 # bf16 keeps 8 bits: the terms are sums of rounded numbers, so the tolerance is a share of their magnitude
@@ -33,8 +34,7 @@ def self_test(lm: LanguageModel) -> None:
     hidden = lm.model.model(input_ids=ids, use_cache=False).last_hidden_state[:, -1]
     logits = lm.parts.unembedding(hidden).float()
     best, worst = int(logits.argmax()), int(logits[0, : lm.bias_id].argmin())
-    terms = attribute(lm.model, ids, None, [best], [worst], every_term=True)
-    assert terms.attention is not None
+    terms = every_term(lm.model, ids, None, [best], [worst])
     tolerance = _TOLERANCE[lm.model.dtype]
     size = float(terms.heads.abs().sum() + terms.attention.abs().sum())
     bias = any(lm.parts.o_proj(layer).bias is not None for layer in range(len(lm.parts.layers)))
@@ -47,8 +47,7 @@ def self_test(lm: LanguageModel) -> None:
     if float((found - terms.heads).abs().max()) > tolerance * size:
         raise _failed("the decoder that is written out for speed differs from the model's own modules")
     with _silenced_mlps(lm):
-        rest = attribute(lm.model, ids, None, [best], [worst], every_term=True)
-    assert rest.mlp is not None and rest.attention is not None
+        rest = every_term(lm.model, ids, None, [best], [worst])
     if float(rest.mlp.abs().max()) > tolerance * float(rest.heads.abs().sum() + rest.attention.abs().sum()):
         raise _failed("attention adds something else to the residual stream than what is attributed to it")
     layer, head = len(lm.parts.layers) // 2, lm.parts.n_heads - 1

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from biasgym.models import LanguageModel
+    from biasgym.models.forward import Decode
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ def sweep(
     lm: LanguageModel,
     ranking: Sequence[Head],
     ks: Sequence[int],
-    margin: Callable[[], float],
-    ability: Callable[[], float],
+    margin: Callable[[Decode], float],
+    ability: Callable[[Decode], float],
     advance: Advance = lambda _n: None,
 ) -> list[SweepPoint]:
     """Measures growing prefixes of a ranking, by ablation in place; layers before the first new head do not run again.
@@ -62,21 +63,21 @@ def sweep(
         lm: The model.
         ranking: Heads, the most biased first.
         ks: Sizes to try; 0 (nothing removed) is always measured first.
-        margin: Measures the margin of the model as it is now, with the same passes each time.
+        margin: Measures the margin of the model as it is now, with passes that are run by what it is given.
         ability: Measures its ability as it is now, likewise.
         advance: Told each finished k.
     """
-    from biasgym.models.replay import replayed
+    from biasgym.models.replay import Replay
 
     sizes, points = sorted({0, *ks}), []
     # what is removed first at each size: no layer before it has changed
     starts = [0, *(min((layer for layer, _ in ranking[a:b]), default=0) for a, b in pairwise(sizes))]
-    with replayed(lm.model, starts) as restart:
-        for k, start in zip(sizes, starts, strict=True):
-            restart(start)
-            with ablated(lm.model, ranking[:k]):
-                points.append(SweepPoint(k, margin(), ability()))
-            advance(1)
+    replay = Replay(lm.model, starts)
+    for k, start in zip(sizes, starts, strict=True):
+        replay.restart(start)
+        with ablated(lm.model, ranking[:k]):
+            points.append(SweepPoint(k, margin(replay), ability(replay)))
+        advance(1)
     return points
 
 

@@ -149,8 +149,8 @@ def _sweep(
             lm,
             ranking,
             tried,
-            lambda: float(association_margins(lm, choices).mean()),
-            lambda: right_answer_likelihood(lm, general),
+            lambda decode: float(association_margins(lm, choices, decode=decode).mean()),
+            lambda decode: right_answer_likelihood(lm, general, decode=decode),
             advance,
         )
 
