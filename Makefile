@@ -76,7 +76,7 @@ pipelines: $(STAMP)  ## Write what follows from the pipelines: compiled files, t
 	$(BIN)/python -m pipelines.sizing
 
 bench: $(STAMP)  ## Timings against peers, as ratios; writes benchmarks/results.json.
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,eval]'
 	$(BIN)/python -m benchmarks
 
 images: $(STAMP)  ## Build the images; PUSH=1 pushes them and writes images.lock.yaml.

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import attribution, generation, injection, judging, larger, runs, scaling, steering
+from benchmarks import attribution, evaluation, generation, injection, judging, larger, runs, scaling, steering
 from benchmarks.timing import Ratio, memory_rate, product_rate
 from biasgym.files import read_json, write_json
 from biasgym.models import LanguageModel, load_model
@@ -22,6 +22,7 @@ RESULTS = Path(__file__).with_name("results.json")
 WORKS: dict[str, Callable[[LanguageModel], Iterable[Ratio]]] = {
     "injection": injection.ratios,
     "attribution": attribution.ratios,
+    "evaluation": evaluation.ratios,
     "generation": generation.ratios,
     "steering": steering.ratios,
     "judging": judging.ratios,
