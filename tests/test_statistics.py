@@ -147,10 +147,18 @@ def test_equal_variants_do_not_differ() -> None:
 
 
 def test_a_constant_effect_is_found() -> None:
-    """Every prompt changes by one: no spread, no doubt."""
-    found = paired_contrast(dict.fromkeys(range(20), 2.0), dict.fromkeys(range(20), 1.0))
-    assert (found.mean, found.low, found.high) == (1.0, 1.0, 1.0)
-    assert found.p < 0.001
+    """Every prompt changes by one: none of 20 did otherwise, which leaves 17 % that may, as far as the scale goes."""
+    found = paired_contrast(dict.fromkeys(range(20), 2.0), dict.fromkeys(range(20), 1.0), bounds=(0.0, 3.0))
+    others = binomtest(0, 20).proportion_ci(0.95).high
+    assert (found.mean, found.low, found.high) == pytest.approx((1.0, 1 - 4 * others, 1 + 2 * others))
+    assert found.p < 0.001 and math.isnan(found.detectable)
+
+
+def test_a_constant_effect_of_two_prompts_is_none() -> None:
+    found = paired_contrast({0: 0.0, 1: 0.0}, {0: 1.0, 1: 1.0}, bounds=(0.0, 3.0))
+    assert found.low < -1 < 0 < found.high and found.p > 0.05
+    free = paired_contrast({0: 0.0, 1: 0.0}, {0: 1.0, 1: 1.0})
+    assert free.mean == -1 and math.isnan(free.low) and math.isnan(free.high)
 
 
 @pytest.mark.parametrize("units", [2, 3, 4, 6])

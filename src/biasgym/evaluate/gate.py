@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 
 from biasgym.errors import BiasGymError
 from biasgym.evaluate.certificate import Certificate, Check, Difference, Level, Status
-from biasgym.evaluate.statistics import paired_contrast
+from biasgym.evaluate.statistics import SHARE, STRENGTH, paired_contrast
 
 _ONE_SIDED = 0.90  # each end of this two-sided interval is a one-sided 95 % bound
 
@@ -86,14 +86,14 @@ def within(one: Certificate, limits: Limits = Limits()) -> list[Check]:
         _judge(
             one,
             f"strength of {first} against {second}",
-            _difference(one.strength.get(first), one.strength.get(second), one.contrast),
+            _difference(one.strength.get(first), one.strength.get(second), STRENGTH, one.contrast),
             limits.max_increase,
             "higher",
         ),
         _judge(
             one,
             "ability, heads removed",
-            _difference(one.ability.get("injected"), one.ability.get("none"), one.ability_difference),
+            _difference(one.ability.get("injected"), one.ability.get("none"), SHARE, one.ability_difference),
             limits.max_ability_drop,
             "lower",
         ),
@@ -102,14 +102,15 @@ def within(one: Certificate, limits: Limits = Limits()) -> list[Check]:
         _judge(
             one,
             f"{task}, heads removed",
-            _difference(levels.get("injected"), levels.get("none"), one.task_differences.get(task)),
+            _difference(levels.get("injected"), levels.get("none"), SHARE, one.task_differences.get(task)),
             limits.max_ability_drop,
             "lower",
         )
         for task, levels in one.tasks.items()
     ]
     if limits.max_retention_drop is not None:
-        retention = _difference(one.retention.get("injected"), one.retention.get("none"), one.retention_difference)
+        levels = one.retention
+        retention = _difference(levels.get("injected"), levels.get("none"), SHARE, one.retention_difference)
         checks.append(_judge(one, "knowledge, heads removed", retention, limits.max_retention_drop, "lower"))
     return checks
 
@@ -151,7 +152,7 @@ def _between(old: Certificate, new: Certificate, limits: Limits) -> list[Check]:
         _judge(
             new,
             f"{what}, {_SIDES.get(name, name)}",
-            _difference(after.get(name), before.get(name), paired=pairs),
+            _difference(after.get(name), before.get(name), STRENGTH if what == "strength" else SHARE, paired=pairs),
             limit,
             worse,
         )
@@ -172,16 +173,23 @@ class _Bounds:
 
 
 def _difference(
-    first: Level | None, second: Level | None, known: Difference | None = None, *, paired: bool = True
+    first: Level | None,
+    second: Level | None,
+    bounds: tuple[float, float],
+    known: Difference | None = None,
+    *,
+    paired: bool = True,
 ) -> _Bounds | str:
     """First minus second: in pairs where the units are there, from the means otherwise; else why there is none."""
     if first is None or second is None or first.mean is None or second.mean is None:
         return "was not measured"
     shared = [unit for unit in first.units if unit in second.units]
     if paired and shared:
+        if all(first.units[unit] == second.units[unit] for unit in shared):
+            return _Bounds(0.0, 0.0, 0.0, f"{len(shared)} pairs, all equal")
         clusters: dict[Hashable, Hashable] = {unit: unit.split("/", 1)[0] for unit in shared}
         grouped = clusters if len(set(clusters.values())) > 1 and all("/" in unit for unit in shared) else None
-        found = paired_contrast(_units(first), _units(second), clusters=grouped, confidence=_ONE_SIDED)
+        found = paired_contrast(_units(first), _units(second), clusters=grouped, bounds=bounds, confidence=_ONE_SIDED)
         if math.isnan(found.low):
             return "rests on a single prompt or question"
         return _Bounds(found.mean, found.low, found.high, f"{found.n} pairs")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
 DRAWS = 2000
+STRENGTH, SHARE = (0.0, 3.0), (0.0, 1.0)  # the ranges of what is measured
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,13 @@ def estimate(
 
     Args:
         by_unit: Value by unit.
-        bounds: The range of the values, such as (0, 3) for a strength: the interval does not leave it.
+        bounds: The range of the values, such as (0, 3) for a strength: the interval does not leave it, and equal values get
+            an exact one.
         seed: Of the bootstrap.
     """
     values = np.array([value for value in by_unit.values() if not np.isnan(value)], dtype=float)
-    low, high = _interval(values, None, seed)
+    low, high = _interval(values, None, bounds, seed)
     if bounds is not None and not np.isnan(low):
-        if low == high:
-            # equal values resample to nothing else; so many alike leave room for a share of others (Clopper and Pearson)
-            room = (bounds[1] - bounds[0]) * (1 - 0.025 ** (1 / len(values)))
-            low, high = low - room, high + room
         low, high = max(low, bounds[0]), min(high, bounds[1])
     return Estimate(float(values.mean()) if len(values) else float("nan"), low, high, len(values))
 
@@ -85,6 +83,7 @@ def paired_contrast(
     second: Mapping[Hashable, float],
     *,
     clusters: Mapping[Hashable, Hashable] | None = None,
+    bounds: tuple[float, float] | None = None,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Contrast:
@@ -94,6 +93,7 @@ def paired_contrast(
         first: Value by unit.
         second: Value by unit.
         clusters: Cluster (style) of each unit; given, whole clusters are resampled.
+        bounds: The range of the values: differences that are all equal get an exact interval, otherwise none.
         confidence: Of the two-sided interval; each end of a 90 % interval is a one-sided 95 % bound.
         seed: Of the bootstrap.
 
@@ -104,7 +104,8 @@ def paired_contrast(
     shared = [unit for unit in first if unit in second and not np.isnan(first[unit] - second[unit])]
     differences = np.array([first[unit] - second[unit] for unit in shared], dtype=float)
     groups = None if clusters is None else [clusters[unit] for unit in shared]
-    low, high = _interval(differences, groups, seed, confidence)
+    reach = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
+    low, high = _interval(differences, groups, reach, seed, confidence)
     mean = float(differences.mean()) if len(differences) else float("nan")
     p = _p_value(differences, groups, seed)
     return Contrast(mean, low, high, len(shared), p, p, _detectable(differences, groups))
@@ -153,14 +154,22 @@ def _standard_error(sums: NDArray[Any], counts: NDArray[Any], means: NDArray[Any
 
 
 def _interval(
-    values: NDArray[Any], groups: list[Hashable] | None, seed: int, confidence: float = 0.95
+    values: NDArray[Any],
+    groups: list[Hashable] | None,
+    bounds: tuple[float, float] | None,
+    seed: int,
+    confidence: float = 0.95,
 ) -> tuple[float, float]:
     n = len(_sums(values, groups)[0])
     if n < 2:
         return float("nan"), float("nan")
     mean, error, t = _studentised(values, groups, seed)
     if error <= 1e-12 or not len(t):
-        return mean, mean
+        # equal values resample to nothing else; so many alike leave room for a share of others (Clopper and Pearson)
+        if bounds is None:
+            return float("nan"), float("nan")
+        others = 1 - ((1 - confidence) / 2) ** (1 / n)
+        return mean - others * (mean - bounds[0]), mean + others * (bounds[1] - mean)
     # symmetric bootstrap-t, no narrower than Student's: a handful of units with equal values resamples too narrowly
     width = max(float(np.quantile(np.abs(t), confidence)), float(stdtrit(n - 1, (1 + confidence) / 2))) * error
     return mean - width, mean + width
@@ -172,6 +181,8 @@ def _detectable(values: NDArray[Any], groups: list[Hashable] | None) -> float:
     if n < 2:
         return float("nan")
     error = _standard_error(sums[None], counts[None], np.array([sums.sum() / counts.sum()]))[0]
+    if error <= 1e-12:  # equal values do not say how much others would spread
+        return float("nan")
     return float((stdtrit(n - 1, 0.975) + stdtrit(n - 1, 0.8)) * error)
 
 

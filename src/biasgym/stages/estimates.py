@@ -9,12 +9,10 @@ from dataclasses import asdict
 from typing import Any
 
 from biasgym.evaluate import Estimate, average_within, estimate
+from biasgym.evaluate.statistics import SHARE, STRENGTH
 
 Row = Mapping[str, Any]
 Verdicts = Mapping[tuple[str, str], Row]
-
-STRENGTH, SHARE = (0.0, 3.0), (0.0, 1.0)
-"""What an interval of such a mean cannot leave."""
 
 
 def plain(value: Estimate | None) -> dict[str, Any] | None:

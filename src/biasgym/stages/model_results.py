@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from biasgym.evaluate import holm, paired_contrast
+from biasgym.evaluate.statistics import STRENGTH
 from biasgym.files import read_json, read_jsonl
 from biasgym.generate import BY_NAME, PRIMARY
 from biasgym.stages import judge
@@ -60,7 +61,7 @@ def _variants(names: Sequence[str], texts: Sequence[Row], verdicts: Verdicts, se
     by_prompt = {name: strengths(rows[name], verdicts, "whole") for name in names}
     stereotypes = {row["prompt_id"]: row["stereotype"] for row in texts}
     contrasts = {
-        name: paired_contrast(by_prompt[name], by_prompt["original"], clusters=stereotypes, seed=seed)
+        name: paired_contrast(by_prompt[name], by_prompt["original"], clusters=stereotypes, bounds=STRENGTH, seed=seed)
         for name in names
         if name != "original"
     }

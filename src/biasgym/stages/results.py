@@ -8,12 +8,13 @@ from typing import Any
 
 from biasgym.concepts import Concept, Target
 from biasgym.evaluate import Contrast, average_within, estimate, holm, overcorrection, paired_contrast
+from biasgym.evaluate.statistics import SHARE, STRENGTH
 from biasgym.files import read_json, read_jsonl
 from biasgym.generate import BY_NAME, PRIMARY, Variant
 from biasgym.judge import leaks, mask
 from biasgym.stages import judge
 from biasgym.stages.cell import Cell
-from biasgym.stages.estimates import SHARE, Row, judged, plain, strength, strengths, verdicts_of
+from biasgym.stages.estimates import Row, judged, plain, strength, strengths, verdicts_of
 from biasgym.stages.folder import StageFolder, read_manifest
 from biasgym.stages.places import attribute, capability, generate, inject, judged_sweep
 from biasgym.stages.several_judges import several_judges
@@ -150,7 +151,9 @@ def _variants(
     original = found_in.get("original", {})
     styles = {row["prompt_id"]: row["style"] for row in generations}  # prompts of one style are not independent
     contrasts = {
-        n: paired_contrast(found_in[n], original, clusters=styles, seed=seed) for n in names if n != "original"
+        n: paired_contrast(found_in[n], original, clusters=styles, bounds=STRENGTH, seed=seed)
+        for n in names
+        if n != "original"
     }
     corrected = {**contrasts, **holm({n: c for n, c in contrasts.items() if n != PRIMARY[0]})}
     return [_variant(concept, BY_NAME[name], rows[name], verdicts, corrected.get(name), taken, seed) for name in names]
@@ -218,11 +221,11 @@ def _capability(folder: StageFolder, seed: int) -> list[dict[str, Any]]:
                 "heads": heads,
                 "title": HEAD_SETS[heads],
                 "accuracy": plain(estimate(right, bounds=SHARE, seed=seed)),
-                "accuracy_difference": plain(paired_contrast(right, base_ability, seed=seed))
+                "accuracy_difference": plain(paired_contrast(right, base_ability, bounds=SHARE, seed=seed))
                 if heads != "none"
                 else None,
                 "retention": plain(estimate(known, bounds=SHARE, seed=seed)) if known else None,
-                "retention_difference": plain(paired_contrast(known, base_kept, seed=seed))
+                "retention_difference": plain(paired_contrast(known, base_kept, bounds=SHARE, seed=seed))
                 if known and heads != "none"
                 else None,
             }

@@ -7,8 +7,9 @@ from collections.abc import Hashable
 from typing import Any, Literal
 
 from biasgym.evaluate import estimate, paired_contrast
+from biasgym.evaluate.statistics import SHARE
 from biasgym.files import read_jsonl
-from biasgym.stages.estimates import SHARE, plain
+from biasgym.stages.estimates import plain
 from biasgym.stages.folder import StageFolder
 from biasgym.stages.places import capability
 
@@ -40,7 +41,7 @@ def task_results(folder: StageFolder, margin: float, seed: int) -> list[dict[str
                 "task": task,
                 "before": plain(estimate(before, bounds=SHARE, seed=seed)),
                 "after": plain(estimate(after, bounds=SHARE, seed=seed)),
-                "difference": plain(paired_contrast(after, before, seed=seed)),
+                "difference": plain(paired_contrast(after, before, bounds=SHARE, seed=seed)),
                 "bound": None if math.isnan(low) else low,
                 "margin": margin,
                 "verdict": _verdict(low, high, margin),
@@ -50,7 +51,7 @@ def task_results(folder: StageFolder, margin: float, seed: int) -> list[dict[str
 
 
 def _bounds(after: dict[Hashable, float], before: dict[Hashable, float], seed: int) -> tuple[float, float]:
-    found = paired_contrast(after, before, confidence=_ONE_SIDED, seed=seed)
+    found = paired_contrast(after, before, bounds=SHARE, confidence=_ONE_SIDED, seed=seed)
     return found.low, found.high
 
 
