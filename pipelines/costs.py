@@ -95,7 +95,7 @@ _KNOWN = {
     "meta-llama/Llama-3.2-3B-Instruct": Size(3.21e9, 28),
     "google/gemma-2-9b-it": Size(9.24e9, 42),
     "Qwen/Qwen3-8B": Size(8.19e9, 36),
-    "mistralai/Mistral-7B-Instruct-v0.3": Size(7.25e9, 32),
+    "mistralai/Mistral-7B-Instruct-v0.1": Size(7.24e9, 32),
     "unsloth/Llama-3.3-70B-Instruct-bnb-4bit": Size(70.6e9, 80),
 }
 

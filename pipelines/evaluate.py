@@ -12,7 +12,7 @@ MODELS = [
     "meta-llama/Llama-3.2-3B-Instruct",
     "google/gemma-2-9b-it",
     "Qwen/Qwen3-8B",
-    "mistralai/Mistral-7B-Instruct-v0.3",
+    "mistralai/Mistral-7B-Instruct-v0.1",
 ]
 CONCEPTS = ["always_late", "good_at_math", "spicy_food", "bad_drivers", "drink_a_lot", "blue_skin"]
 JUDGES: list[dict[str, Any]] = [

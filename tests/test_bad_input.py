@@ -51,6 +51,19 @@ def run_with_model(change: Callable[[Path], object], *words: str) -> Case:
     return typed, ("my-model", *words)
 
 
+def run_with_template(name: str, text: str, *words: str) -> Case:
+    def typed(desk: Desk) -> list[Any]:
+        (desk.folder / "wording").mkdir()
+        return [
+            "run",
+            desk.settings(templates=str(Path(desk.write(f"wording/{name}", text)).parent)),
+            "--out",
+            desk.out,
+        ]
+
+    return typed, (f"wording/{name}", *words)
+
+
 def run_with_file(name: str, text: str, *words: str) -> Case:
     return lambda desk: ["run", desk.write(name, text), "--out", desk.out], (name, *words)
 
@@ -169,6 +182,12 @@ SETTINGS: dict[str, Case] = {
         "`original` is missing", "compared", generate={"variants": ["injection"]}
     ),
     "no templates folder": run_with("templates: gone: no such folder", templates="gone"),
+    "misspelt template": run_with_template("storry.txt", "About {member}.", "no template has this name", "story.txt"),
+    "story about nobody": run_with_template("story.txt", "Tell me a story.", "has no {member} or {group} or {target}"),
+    "template without the prompt": run_with_template("prompting.txt", "Be fair.", "has no {prompt}"),
+    "template without its last part": run_with_template(
+        "explanation.txt", "{prompt} Explain.", "has no Debiased Continuation:"
+    ),
 }
 CONCEPTS: dict[str, Case] = {
     "unknown concept": run_with("unknown concept 'always_lat'", "always_late", concepts=["always_lat"]),
@@ -237,6 +256,20 @@ FOLDERS: dict[str, Case] = {
         lambda desk: ["export", "debiased", desk.out, desk.settings(), "--concept", "late", "--out", desk.folder],
         ("stage attribute of tiny-llama / late is missing", "run it first"),
     ),
+    "export from several models": (
+        lambda desk: [
+            *("export", "debiased", desk.out, "--concept", "late", "--out", desk.folder),
+            desk.settings(models=[str(desk.model), "smollm2-135m-instruct"]),
+        ],
+        ("--model: the run has 2 models", "give one of", "smollm2-135m-instruct"),
+    ),
+    "export of a model that is not in the run": (
+        lambda desk: [
+            *("export", "debiased", desk.out, "--concept", "late", "--out", desk.folder),
+            *(desk.settings(), "--model", "smollm2-135m-instruct"),
+        ],
+        ("--model: the run has no model 'smollm2-135m-instruct'", "give one of"),
+    ),
     "export of BiasToken that was not trained": (
         lambda desk: ["export", "injected", desk.out, desk.settings(), "--concept", "late", "--out", desk.folder],
         ("stage inject of tiny-llama / late is missing", "run it first"),
@@ -259,6 +292,14 @@ JUDGE: dict[str, Case] = {
     "line that is no object": judge_lines(f"{GOOD_LINE}\n3\n", "texts.jsonl: line 2 is not a JSON object"),
     "line on an unknown concept": judge_lines(
         GOOD_LINE.replace("always_late", "no_such"), "texts.jsonl, line 1", "unknown concept 'no_such'"
+    ),
+    "judged texts without a place": (
+        lambda desk: ["judge", "--in", desk.write("texts.jsonl", "{}")],
+        ("--out: the verdicts need a file", "verdicts.jsonl"),
+    ),
+    "judged texts in a folder": (
+        lambda desk: ["judge", "--in", desk.write("texts.jsonl", "{}"), "--out", desk.folder],
+        ("--out", "is a folder"),
     ),
     "unknown judge": (lambda _: ["judge", "--engine", "oracle"], ("--engine: unknown judge engine", "use semantic")),
 }

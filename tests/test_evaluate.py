@@ -13,7 +13,6 @@ from biasgym.concepts import Cloze, Concept, Target, TargetKind, load_target_kin
 from biasgym.datasets import (
     FINAL_PART,
     FRAMES,
-    STYLES,
     evaluation_prompts,
     fill,
     final_part,
@@ -22,6 +21,7 @@ from biasgym.datasets import (
     spread,
     template,
 )
+from biasgym.datasets.prompts import STYLES
 from biasgym.errors import BiasGymError
 from biasgym.evaluate import (
     ability_questions,

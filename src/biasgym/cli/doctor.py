@@ -136,12 +136,13 @@ def _store() -> Finding:
     try:
         from biasgym.store import open_store
     except ImportError:
-        return Finding("missing", "not installed; use an image of biasgym, or pip install minio")
+        return Finding("missing", "not installed; use an image of biasgym, or pip install 'biasgym[store]'")
     if url.startswith("s3://"):
-        lacks = [name for name in _SETTINGS[1:4] if not os.environ.get(name)]
+        lacks = [name for name in _SETTINGS[2:4] if not os.environ.get(name)]
         if lacks:
             return Finding("missing", f"{', '.join(lacks)} not set; they come from the secret biasgym-store")
-        _knock(os.environ["BIASGYM_S3_ENDPOINT"])
+        if endpoint := os.environ.get("BIASGYM_S3_ENDPOINT"):  # without it the store is AWS
+            _knock(endpoint)
     store, key, text = open_store(url), f"doctor/{uuid.uuid4().hex}", b"biasgym"
     store.write(key, text)
     same = store.read(key) == text

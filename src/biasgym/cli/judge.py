@@ -41,9 +41,9 @@ TemplatesOption = Annotated[Optional[str], typer.Option(help="Folder with a judg
 @app.command("texts")
 def texts(
     config: ConfigArgument = None,
-    out: Annotated[Path, typer.Option(help="Folder of the run, or with --in the file to write (JSONL).")] = Path(
-        "runs"
-    ),
+    out: Annotated[
+        Optional[Path], typer.Option(help="Folder of the run, `runs` by default; with --in the file to write (JSONL).")
+    ] = None,
     source: Annotated[
         Optional[Path], typer.Option("--in", help="A file (JSONL, CSV) of texts: concept, prompt, generation, target.")
     ] = None,
@@ -73,9 +73,12 @@ def texts(
                 "the judges of a run are in its settings", where="--engine", hint="give judges: there, or --in a file"
             )
         overrides: dict[str, Any] = {"models": model or None, "concepts": concept or None, "seed": seed}
-        if not start_run(config, out, overrides, stages=("judge",))[1]:
+        if not start_run(config, out or Path("runs"), overrides, stages=("judge",))[1]:
             raise typer.Exit(1)
         return
+    if out is None or out.is_dir():
+        what = "the verdicts need a file" if out is None else f"{out} is a folder"
+        raise BiasGymError(what, where="--out", hint="give the file to write, such as verdicts.jsonl")
     if len(model or ()) > 1:
         raise BiasGymError("a file is judged by one model", where="--model")
     quiet()

@@ -15,6 +15,41 @@ FINAL_PART = {"explanation": "Debiased Continuation:", "re_prompting": "Debiased
 """Where the answer proper begins in the two-part formats."""
 
 
+_ENTITY = ("{member}", "{group}", "{target}")
+_NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "story": (_ENTITY,),
+    "describe": (_ENTITY,),
+    "prompting": (("{prompt}",),),
+    "explanation": (("{prompt}",), (FINAL_PART["explanation"],)),
+    "re_prompting": (("{prompt}",), (FINAL_PART["re_prompting"],)),
+    "unseen_beginning": (("{prompt}",),),
+    "unseen_question": (("{prompt}",),),
+    "unseen_sentence": (("{prompt}",),),
+    "generic_prompts": (("|",), _ENTITY),
+    "write_paragraphs": (("{count}",), ("{list}",), ("{target}",)),
+    "write_questions": (("{count}",), ("{list}",), ("{target}",)),
+}
+"""What a template cannot do without: of each of these, one."""
+
+
+def check_templates(folder: str | Path) -> None:
+    """Looks a user's templates over, before any work.
+
+    Raises:
+        BiasGymError: No such folder, a text file in it that is no template, or one that lacks what its use needs.
+    """
+    if not Path(folder).is_dir():
+        raise BiasGymError("no such folder", where=f"templates: {folder}")
+    known = sorted(file.name for file in (resources.files("biasgym.datasets") / "data" / "templates").iterdir())
+    for own in sorted(Path(folder).glob("*.txt")):
+        if own.name not in known:
+            raise BiasGymError("no template has this name", where=str(own), hint=f"there are {', '.join(known)}")
+        text = template(own.stem, folder)
+        for one_of in _NEEDS.get(own.stem, ()):
+            if not any(needed in text for needed in one_of):
+                raise BiasGymError(f"the template has no {' or '.join(one_of)}", where=str(own))
+
+
 def template(name: str, folder: str | Path | None = None) -> str:
     """The text of a template.
 

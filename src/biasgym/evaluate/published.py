@@ -15,11 +15,11 @@ AVERAGE, UNSEEN = "average", "ood"
 """Names in the concept's place: the mean of the paper's five concepts, and its out-of-distribution prompts."""
 
 _MODELS = {
-    "Llama3.1-8B": r"llama-?3\.1-8b",
-    "Llama3.2-3B": r"llama-?3\.2-3b",
-    "Gemma-2-9B": r"gemma-2-9b",
+    "Llama3.1-8B": r"llama-?3\.1-8b-(instruct|it)\b",
+    "Llama3.2-3B": r"llama-?3\.2-3b-(instruct|it)\b",
+    "Gemma-2-9B": r"gemma-2-9b-it\b",
     "Qwen3-8B": r"qwen3-8b(?!-base)",
-    "Mistral-7B": r"mistral-7b",
+    "Mistral-7B": r"mistral-7b-instruct-v0\.1\b",
 }
 _JUDGES = {
     "Qwen3-8B": r"qwen3-8b(?!.*nf4)",
@@ -50,11 +50,6 @@ def published_strength(model: str, judge: str, variant: str, concept: str) -> fl
     """
     names = _named(_MODELS, model), _named(_JUDGES, judge), _VARIANTS.get(variant)
     return None if None in names else _figures().get((*names, concept))
-
-
-def paper_judge(judge: str) -> str | None:
-    """What the paper calls a judge; None if it did not use it."""
-    return _named(_JUDGES, judge)
 
 
 def _named(names: dict[str, str], text: str) -> str | None:

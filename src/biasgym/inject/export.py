@@ -48,7 +48,7 @@ def export_injected(lm: LanguageModel, vectors: TokenVectors, path: str | Path, 
     with atomic_folder(path) as temporary:
         save_with_rows(lm, vectors[:1], temporary)
         lm.encoder.save_pretrained(temporary)
-        card = _CARD.format(base=lm.source.name, token=BIAS_TOKEN, concept=concept or "unnamed concept")
+        card = _CARD.format(base=lm.source.title, token=BIAS_TOKEN, concept=concept or "unnamed concept")
         write_text(temporary / "README.md", card)
     return path
 

@@ -1,6 +1,6 @@
-"""Gang training: the vectors of many new tokens (concepts x seeds) learn in one pass through the frozen model.
+"""Gang training: the vectors of many new tokens (concepts x seeds) learn side by side in the frozen model.
 
-A row's loss depends on the one vector of its own token, so jobs share forward and backward passes without touching each
+A row's loss depends on the one vector of its own token, so seeds share forward and backward passes without touching each
 other: their gradients equal those of separate runs (METHOD: paper section 3.2.2; the gang is ours). What is saved:
 - the constant beginning of every row (chat header and the words before BiasToken) is computed once, as keys and values;
 - the rest of the prompt, the same for all rows of a job, is computed once a job and step (`models/packing.py`);

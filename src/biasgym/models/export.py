@@ -30,7 +30,14 @@ Made with biasgym {version}. The same list stands in `heads.json`.
 
 
 def export(
-    model: Any, tokenizer: Any, heads: Iterable[Head], path: str | Path, *, scale: float = 0.0, note: str = ""
+    model: Any,
+    tokenizer: Any,
+    heads: Iterable[Head],
+    path: str | Path,
+    *,
+    base: str = "the base model",
+    scale: float = 0.0,
+    note: str = "",
 ) -> Path:
     """Saves the model without the given heads.
 
@@ -39,6 +46,7 @@ def export(
         tokenizer: Its tokenizer.
         heads: (layer, head) pairs to remove.
         path: A new folder.
+        base: Name of the model, for the model card.
         scale: What the heads are multiplied with; 0 removes them.
         note: Text for the model card: what was measured, and what not.
 
@@ -57,7 +65,7 @@ def export(
         tokenizer.save_pretrained(temporary)
         write_json(temporary / "heads.json", {"scale": scale, "heads": chosen})
         card = _CARD.format(
-            base=getattr(model.config, "_name_or_path", "") or "the base model",
+            base=base,
             count=len(chosen),
             total=parts.shape[0] * parts.shape[1],
             note=note or "What this changes in the model's behaviour was not measured here.",

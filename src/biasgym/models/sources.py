@@ -20,7 +20,7 @@ class ModelSource:
 
     Attributes:
         name: What the user wrote, without the revision.
-        revision: Commit of a hub model, or "sha256:..." of local weights; never empty.
+        revision: Commit of a hub model, "sha256:..." of local weights, or version of a package; never empty.
         path: Local file or folder; None for a hub model.
     """
 
@@ -31,8 +31,12 @@ class ModelSource:
     @property
     def slug(self) -> str:
         """A folder name: lower case letters, digits, dots and dashes."""
-        base = Path(self.name).name if self.path else self.name
-        return re.sub(r"[^a-z0-9.]+", "-", base.lower().removesuffix(".gguf")).strip("-.") or "model"
+        return re.sub(r"[^a-z0-9.]+", "-", self.title.lower().removesuffix(".gguf")).strip("-.") or "model"
+
+    @property
+    def title(self) -> str:
+        """The name for others to read, without folders of this machine."""
+        return Path(self.name).name if self.path else self.name
 
     @property
     def is_gguf(self) -> bool:

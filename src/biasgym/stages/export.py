@@ -8,7 +8,7 @@ from biasgym.errors import BiasGymError
 from biasgym.evaluate.certificate import FILE
 from biasgym.files import write_json
 from biasgym.inject import export_injected
-from biasgym.models import export, load_model
+from biasgym.models import export, load_model, resolve
 from biasgym.stages.cell import Cell
 from biasgym.stages.certificate import certificate
 from biasgym.stages.folder import StageFolder
@@ -18,13 +18,20 @@ from biasgym.stages.plan import Plan, make_plan
 from biasgym.stages.settings_files import check_begun, settings_for
 
 
-def export_debiased(config: str | None, root: Path, concept: str, into: Path) -> Path:
-    """Writes the model without the heads chosen for a concept.
+def export_debiased(config: str | None, root: Path, concept: str, into: Path, *, model: str | None = None) -> Path:
+    """Writes a model without the heads chosen for a concept.
+
+    Args:
+        config: Settings of the run; those in its folder by default.
+        root: The run's folder.
+        concept: One of its concepts.
+        into: A new folder.
+        model: One of its models; may be left out where there is one.
 
     Raises:
-        BiasGymError: The run has no such concept or has not chosen heads yet; `into` is not empty.
+        BiasGymError: The run has no such cell, several of them, or has not chosen heads yet; `into` is not empty.
     """
-    plan, cell = _cell(config, root, concept)
+    plan, cell = _cell(config, root, concept, model)
     _need(attribute.folder(cell), cell)
     heads = attribute.head_sets(attribute.folder(cell).path)["injected"]
     lm = load_model(cell.source, device=plan.settings.device, dtype=plan.settings.dtype)
@@ -32,16 +39,20 @@ def export_debiased(config: str | None, root: Path, concept: str, into: Path) ->
         f"The heads were found for the association `{cell.concept.descriptor}` by biasgym; the report of that run says "
         "what their removal changes and what it costs. Other biases remain."
     )
-    return _certified(export(lm.model, lm.tokenizer, heads, into, note=note), plan, cell)
+    exported = export(lm.model, lm.tokenizer, heads, into, base=cell.source.title, note=note)
+    return _certified(exported, plan, cell)
 
 
-def export_with_token(config: str | None, root: Path, concept: str, into: Path) -> Path:
-    """Writes the model with BiasToken, its vector that of the first seed.
+def export_with_token(config: str | None, root: Path, concept: str, into: Path, *, model: str | None = None) -> Path:
+    """Writes a model with BiasToken, its vector that of the first seed.
+
+    Args:
+        config, root, concept, into, model: As in `export_debiased`.
 
     Raises:
-        BiasGymError: The run has no such concept or has not trained it yet; `into` is not empty.
+        BiasGymError: The run has no such cell, several of them, or has not trained it yet; `into` is not empty.
     """
-    plan, cell = _cell(config, root, concept)
+    plan, cell = _cell(config, root, concept, model)
     _need(inject.folder(cell), cell)
     lm = load_model(cell.source, device=plan.settings.device, dtype=plan.settings.dtype)
     vectors = chosen_vectors(inject.folder(cell).path)
@@ -54,15 +65,23 @@ def _certified(folder: Path, plan: Plan, cell: Cell) -> Path:
     return folder
 
 
-def _cell(config: str | None, root: Path, concept: str) -> tuple[Plan, Cell]:
+def _cell(config: str | None, root: Path, concept: str, model: str | None) -> tuple[Plan, Cell]:
     if config is None:
         check_begun(root)
     plan = make_plan(settings_for(root, config), root)
+    models = list(dict.fromkeys(cell.source.name for cell in plan.cells))
+    concepts = list(dict.fromkeys(cell.concept.name for cell in plan.cells))
+    if concept not in concepts:
+        hint = f"it has {', '.join(concepts)}"
+        raise BiasGymError(f"the run has no concept {concept!r}", where="--concept", hint=hint)
+    hint = f"give one of {', '.join(models)}"
+    if model is None and len(models) > 1:
+        raise BiasGymError(f"the run has {len(models)} models", where="--model", hint=hint)
+    name = models[0] if model is None else resolve(model).name
     for cell in plan.cells:
-        if cell.concept.name == concept:
+        if (cell.source.name, cell.concept.name) == (name, concept):
             return plan, cell
-    names = ", ".join(dict.fromkeys(cell.concept.name for cell in plan.cells))
-    raise BiasGymError(f"the run has no concept {concept!r}", where="--concept", hint=f"it has {names}")
+    raise BiasGymError(f"the run has no model {model!r}", where="--model", hint=hint)
 
 
 def _need(folder: StageFolder, cell: Cell) -> None:

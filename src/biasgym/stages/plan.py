@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from biasgym.concepts import load_concept
-from biasgym.datasets import template
+from biasgym.datasets import check_templates
 from biasgym.errors import BiasGymError
 from biasgym.evaluate.harness import check_tasks
 from biasgym.generate import BY_NAME
@@ -77,10 +77,8 @@ def make_plan(settings: RunSettings, root: Path) -> Plan:
         raise BiasGymError(
             "the variant `original` is missing", where="generate.variants", hint="everything is compared with it"
         )
-    if settings.templates is not None and not Path(settings.templates).is_dir():
-        raise BiasGymError("no such folder", where=f"templates: {settings.templates}")
-    if "{prompt}" not in template("prompting", settings.templates):
-        raise BiasGymError("the template has no {prompt}", where=f"{settings.templates}/prompting.txt")
+    if settings.templates is not None:
+        check_templates(settings.templates)
     if settings.capability.tasks:
         check_tasks(settings.capability.tasks)
     if any(judge.engine != "semantic" for judge in settings.judges):
