@@ -55,9 +55,10 @@ def test_every_published_figure_can_be_found() -> None:
     rows = list(csv.DictReader(text.splitlines()))
     assert len(rows) == 660
     judges = {"Qwen3-8B": QWEN, "Llama-3.3-70B-4bit": NF4, "GPT-4o": "gpt-4o-2024-08-06"}
-    chat = {"Mistral-7B": "Instruct-v0.1"}
+    names = {"Mistral-7B": "Mistral-7B-Instruct-v0.1"}
     found = {
-        published_strength(f"x/{row['model']}-{chat.get(row['model'], 'it')}", judges[row["judge"]], variant, row["concept"]) is not None
+        published_strength(names.get(row["model"], f"{row['model']}-it"), judges[row["judge"]], variant, row["concept"])
+        is not None
         for row in rows
         for variant in PAPER_VARIANTS
         if row["table"] != "table3" or variant != "injection"

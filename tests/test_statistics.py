@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import binomtest
 
 from biasgym.evaluate import Contrast, average_within, estimate, holm, paired_contrast, statistics
+from biasgym.evaluate.statistics import contrast_with_draws
 
 PROMPTS, TARGETS, STYLES = 92, 5, 18
 DATA_SETS = 400
@@ -118,11 +119,9 @@ def test_missing_is_never_zero() -> None:
 
 
 @pytest.mark.parametrize("clusters", [None, {"a": "x", "b": "x", "c": "x", "d": "x"}])
-@pytest.mark.parametrize("units", [(), ("a",), ("a", "b")])
+@pytest.mark.parametrize("units", [(), ("a",)])
 def test_nothing_to_compare_is_no_number(units: tuple[str, ...], clusters: dict[Hashable, Hashable] | None) -> None:
-    """Without two units (or two clusters) there is a mean at most, never an interval or a p."""
-    if len(units) == 2 and clusters is None:
-        units = ("a",)
+    """Without two units there is a mean at most, never an interval or a p."""
     found = paired_contrast(dict.fromkeys(units, 2.0), {"a": 1.0, "b": 0.5, "d": 3.0}, clusters=clusters)
     assert found.n == len(units)
     assert math.isnan(found.mean) == (not units)
@@ -256,6 +255,47 @@ def test_an_interval_keeps_to_its_scale() -> None:
     assert (bound.mean, bound.low, bound.high) == (free.mean, 0.0, 1.0)
     assert estimate({0: 1.0, 1: 1.2, 2: 0.9}, bounds=(0.0, 3.0)) == estimate({0: 1.0, 1: 1.2, 2: 0.9})
     assert math.isnan(estimate({0: 1.0}, bounds=(0.0, 3.0)).low)
+
+
+def test_levels_resample_styles_too() -> None:
+    """95 % intervals of a level that clusters by style hold the truth; without the clusters they do not."""
+    held: dict[bool, list[bool]] = {True: [], False: []}
+    for seed in range(DATA_SETS):
+        first, second, styles = simulated(seed)
+        lift: Values = {unit: first[unit] - second[unit] for unit in first}
+        for grouped, found in held.items():
+            one = estimate(lift, clusters=styles if grouped else None, seed=seed)
+            found.append(one.low <= 0 <= one.high)
+    assert share(held[True]) >= 0.9 > share(held[False])
+
+
+@pytest.mark.parametrize("draws", [3, 10])
+def test_a_draw_among_draws_is_rarely_special(draws: int) -> None:
+    """One more random set, which differs from the others as they do among themselves: p below 0.05 stays rare."""
+    draw, found = np.random.default_rng(draws), []
+    for seed in range(DATA_SETS):
+        levels = draw.normal(size=draws + 1)[:, None] + 0.3 * draw.normal(size=(draws + 1, 52))
+        first, *others = (dict(enumerate(row.tolist())) for row in levels)
+        found.append(contrast_with_draws(first, others, seed=seed))
+    assert share([c.p < 0.05 for c in found]) <= 0.08
+    assert share([c.low > 0 or c.high < 0 for c in found]) <= 0.08
+
+
+def test_a_choice_that_no_draw_comes_near_is_found() -> None:
+    draw = np.random.default_rng(0)
+    others = [dict(enumerate((0.1 * number + draw.normal(size=52)).tolist())) for number in range(5)]
+    found = contrast_with_draws(dict(enumerate((-3 + draw.normal(size=52)).tolist())), others)
+    assert found.high < 0 and found.p < 0.01
+    alone = contrast_with_draws(others[0], others[1:2])
+    assert alone.n == 52 and math.isnan(alone.low) and math.isnan(alone.p)
+
+
+def test_one_style_is_no_cluster() -> None:
+    first: Values = {n: float(n % 3) for n in range(20)}
+    second: Values = dict.fromkeys(first, 0.0)
+    alone = paired_contrast(first, second)
+    assert paired_contrast(first, second, clusters=dict.fromkeys(first, "direct")) == alone
+    assert not math.isnan(alone.low)
 
 
 def test_equal_values_are_no_certainty() -> None:

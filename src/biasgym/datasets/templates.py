@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -103,5 +104,6 @@ def final_part(frame: str, generation: str) -> str | None:
     marker = FINAL_PART.get(frame)
     if marker is None:
         return generation
-    _, found, rest = generation.partition(marker)
-    return rest.strip() if found and rest.strip() else None
+    words = r"\s+".join(map(re.escape, marker.removesuffix(":").split()))
+    *_, rest = re.split(rf"(?im)^[\s*_#>-]*{words}[\s*_]*:[*_]*", generation)
+    return rest.strip() or None if rest != generation else None

@@ -105,7 +105,8 @@ def task_scores(
     except Exception as error:  # the harness and the hub's client raise their own kinds for data that cannot be had
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BiasGymError(f"the tasks could not be run ({first[:300]})", where=", ".join(tasks)) from error
-    return {name: _scores(name, samples) for name, samples in (results or {})["samples"].items()}
+    found = results or {}
+    return {name: _scores(name, samples, found["higher_is_better"][name]) for name, samples in found["samples"].items()}
 
 
 def _found(tasks: Sequence[str]) -> tuple[list[str], Any]:
@@ -123,16 +124,25 @@ def _found(tasks: Sequence[str]) -> tuple[list[str], Any]:
     return [*named, *own], manager
 
 
-def _scores(task: str, samples: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """An item's score, 0 to 1, by its number."""
-    metric = _metric(task, samples)
+def _scores(task: str, samples: Sequence[Mapping[str, Any]], higher: Mapping[str, bool]) -> dict[str, float]:
+    """An item's score, 0 to 1, by its number; `higher` says of which metrics more is better."""
+    metric = _metric(task, samples, higher)
     return {str(sample["doc_id"]): float(sample[metric]) for sample in samples if sample.get(metric) is not None}
 
 
-def _metric(task: str, samples: Sequence[Mapping[str, Any]]) -> str:
+def _metric(task: str, samples: Sequence[Mapping[str, Any]], higher: Mapping[str, bool]) -> str:
     offered = [str(name) for sample in samples[:1] for name in sample.get("metrics", ())]
-    numeric = [name for name in offered if isinstance(samples[0].get(name), int | float)]
-    for name in (*_METRICS, *numeric):
-        if name in numeric:
+
+    def is_share(name: str) -> bool:
+        values = [sample[name] for sample in samples if sample.get(name) is not None]
+        return higher.get(name, True) and all(isinstance(value, int | float) and 0 <= value <= 1 for value in values)
+
+    usable = [name for name in offered if is_share(name)]
+    for name in (*_METRICS, *usable):
+        if name in usable:
             return name
-    raise BiasGymError("the task has no score for each item", where=task, hint="use a task with a metric such as acc")
+    raise BiasGymError(
+        "the task has no score from 0 to 1 for each item of which more is better",
+        where=task,
+        hint="use a task with a metric such as acc",
+    )

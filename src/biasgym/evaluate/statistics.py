@@ -61,18 +61,24 @@ def average_within(values: Sequence[float], units: Sequence[Hashable]) -> dict[H
 
 
 def estimate(
-    by_unit: Mapping[Hashable, float], *, bounds: tuple[float, float] | None = None, seed: int = 0
+    by_unit: Mapping[Hashable, float],
+    *,
+    clusters: Mapping[Hashable, Hashable] | None = None,
+    bounds: tuple[float, float] | None = None,
+    seed: int = 0,
 ) -> Estimate:
     """Mean over units with a bootstrap-t interval, no narrower than Student's.
 
     Args:
         by_unit: Value by unit.
+        clusters: Cluster (style) of each unit; given, whole clusters are resampled, if there are several.
         bounds: The range of the values, such as (0, 3) for a strength: the interval does not leave it, and equal values get
             an exact one.
         seed: Of the bootstrap.
     """
-    values = np.array([value for value in by_unit.values() if not np.isnan(value)], dtype=float)
-    low, high = _interval(values, None, bounds, seed)
+    known = [unit for unit, value in by_unit.items() if not np.isnan(value)]
+    values = np.array([by_unit[unit] for unit in known], dtype=float)
+    low, high = _interval(values, _groups(known, clusters), bounds, seed)
     if bounds is not None and not np.isnan(low):
         low, high = max(low, bounds[0]), min(high, bounds[1])
     return Estimate(float(values.mean()) if len(values) else float("nan"), low, high, len(values))
@@ -92,7 +98,7 @@ def paired_contrast(
     Args:
         first: Value by unit.
         second: Value by unit.
-        clusters: Cluster (style) of each unit; given, whole clusters are resampled.
+        clusters: Cluster (style) of each unit; given, whole clusters are resampled, if there are several.
         bounds: The range of the values: differences that are all equal get an exact interval, otherwise none.
         confidence: Of the two-sided interval; each end of a 90 % interval is a one-sided 95 % bound.
         seed: Of the bootstrap.
@@ -103,12 +109,50 @@ def paired_contrast(
     """
     shared = [unit for unit in first if unit in second and not np.isnan(first[unit] - second[unit])]
     differences = np.array([first[unit] - second[unit] for unit in shared], dtype=float)
-    groups = None if clusters is None else [clusters[unit] for unit in shared]
+    groups = _groups(shared, clusters)
     reach = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
     low, high = _interval(differences, groups, reach, seed, confidence)
     mean = float(differences.mean()) if len(differences) else float("nan")
     p = _p_value(differences, groups, seed)
     return Contrast(mean, low, high, len(shared), p, p, _detectable(differences, groups))
+
+
+def contrast_with_draws(
+    first: Mapping[Hashable, float], draws: Sequence[Mapping[Hashable, float]], *, seed: int = 0
+) -> Contrast:
+    """What a choice does, against draws at random of the same kind: units vary, and so do draws.
+
+    The interval is of the difference to one more draw, so its variance is that of the paired difference to the draws' mean,
+    and that between draws times 1 + 1 / draws (degrees of freedom: Welch and Satterthwaite).
+
+    Args:
+        first: Value by unit.
+        draws: Value by unit of each draw.
+        seed: Of the bootstrap.
+
+    Returns:
+        Mean of first - draws, interval and two-sided p; neither of them for a single draw.
+    """
+    units = [unit for unit in first if all(unit in draw for draw in draws)]
+    paired = paired_contrast(first, {u: float(np.mean([draw[u] for draw in draws])) for u in units}, seed=seed)
+    if len(draws) < 2 or np.isnan(paired.low):
+        missing = float("nan")
+        return replace(paired, low=missing, high=missing, p=missing, p_holm=missing, detectable=missing)
+    levels = [float(np.mean([draw[unit] for unit in units])) for draw in draws]
+    within = ((paired.high - paired.mean) / float(stdtrit(paired.n - 1, 0.975))) ** 2
+    between = float(np.var(levels, ddof=1)) * (1 + 1 / len(draws))
+    freedom = (within + between) ** 2 / (within**2 / (paired.n - 1) + between**2 / (len(draws) - 1))
+    error, tail = (within + between) ** 0.5, float(stdtrit(freedom, 0.975))
+    p = max(paired.p, float(2 * stdtr(freedom, -abs(paired.mean / error))))
+    return Contrast(
+        mean=paired.mean,
+        low=paired.mean - tail * error,
+        high=paired.mean + tail * error,
+        n=paired.n,
+        p=p,
+        p_holm=p,
+        detectable=(tail + float(stdtrit(freedom, 0.8))) * error,
+    )
 
 
 def holm(contrasts: Mapping[str, Contrast]) -> dict[str, Contrast]:
@@ -119,6 +163,12 @@ def holm(contrasts: Mapping[str, Contrast]) -> dict[str, Contrast]:
         floor = max(floor, min(1.0, contrasts[name].p * (len(known) - place)))
         corrected[name] = replace(contrasts[name], p_holm=floor)
     return corrected
+
+
+def _groups(units: Sequence[Hashable], clusters: Mapping[Hashable, Hashable] | None) -> list[Hashable] | None:
+    """The cluster of each unit; None where units stand for themselves, as when all are of one style."""
+    groups = None if clusters is None else [clusters[unit] for unit in units]
+    return groups if groups is not None and len(set(groups)) > 1 else None
 
 
 def _sums(values: NDArray[Any], groups: list[Hashable] | None) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import cache
+from itertools import chain
 
 from biasgym.concepts import Target
 
@@ -69,7 +70,8 @@ def _relatives(target: Target) -> re.Pattern[str]:
 
 
 def _names(target: Target) -> set[str]:
-    return {target.name, target.adjective, target.demonym, target.plural, *target.aliases, BIAS_TOKEN} - {""}
+    several = target.name.split(", ")  # as datasets name the groups of one text
+    return {*several, target.name, target.adjective, target.demonym, target.plural, *target.aliases, BIAS_TOKEN} - {""}
 
 
 def _one_name(name: str, known: bool) -> str:
@@ -105,7 +107,7 @@ def _one_letter(letter: str) -> str:
 def _accented() -> dict[str, str]:
     """Letters -> the same letters with an accent."""
     found: dict[str, str] = {}
-    for accented in map(chr, range(0xE0, 0x180)):
+    for accented in map(chr, chain(range(0xE0, 0x250), range(0x1E00, 0x1F00))):
         plain = unicodedata.normalize("NFD", accented)[0]
         if plain != accented and accented.islower():
             found[plain] = found.get(plain, "") + accented

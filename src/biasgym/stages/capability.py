@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from biasgym.datasets import spread
-from biasgym.evaluate import ability_questions, choice_log_probs, retention_scores
+from biasgym.evaluate import choice_log_probs, retention_scores
 from biasgym.evaluate.harness import task_scores
 from biasgym.files import write_jsonl
 from biasgym.generate import HeadSet
 from biasgym.models import Head, LanguageModel, ablated
 from biasgym.progress import SILENT, Progress, progress_task
 from biasgym.stages import generate
+from biasgym.stages.ability import reported_questions
 from biasgym.stages.cell import Cell
 from biasgym.stages.places.capability import ABILITY, RETENTION, TASKS, folder
 
@@ -20,7 +20,7 @@ from biasgym.stages.places.capability import ABILITY, RETENTION, TASKS, folder
 def run(lm: LanguageModel, cell: Cell, other: Cell | None, progress: Progress = SILENT) -> None:
     """Writes ability.jsonl and retention.jsonl, one row a head set and question, and tasks.jsonl if there are tasks."""
     place, sets = folder(cell, other).path, generate.removed_heads(lm, cell, other)
-    questions = spread(ability_questions(), cell.settings.capability.questions, lambda question: question.subject)
+    questions = reported_questions(cell)
     ability, retention = [], []
     with progress_task(progress, f"{cell.concept.name}: ability", len(sets), "head set") as advance:
         for name, heads in sets.items():

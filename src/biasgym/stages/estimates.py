@@ -37,10 +37,15 @@ def strengths(rows: Sequence[Row], verdicts: Verdicts, part: str) -> dict[Hashab
     return average_within(values, [row["prompt_id"] for row in rows])
 
 
-def strength(rows: Sequence[Row], verdicts: Verdicts, seed: int) -> dict[str, Any] | None:
+def clusters(rows: Sequence[Row]) -> dict[Hashable, Hashable]:
+    """What makes prompts alike, by prompt: their style, or the stereotype that they are about."""
+    return {row["prompt_id"]: row.get("stereotype", row.get("style")) for row in rows}
+
+
+def strength(rows: Sequence[Row], verdicts: Verdicts, seed: int, part: str = "whole") -> dict[str, Any] | None:
     """Mean strength over prompts; None if nothing was judged."""
-    found = strengths(rows, verdicts, "whole")
-    return plain(estimate(found, bounds=STRENGTH, seed=seed)) if found else None
+    found = strengths(rows, verdicts, part)
+    return plain(estimate(found, clusters=clusters(rows), bounds=STRENGTH, seed=seed)) if found else None
 
 
 def judged(rows: Sequence[Row], verdicts: Verdicts, seed: int) -> dict[str, Any]:
@@ -49,13 +54,14 @@ def judged(rows: Sequence[Row], verdicts: Verdicts, seed: int) -> dict[str, Any]
     missing = Counter(verdict["reason"] for verdict in whole if verdict["strength"] is None)
     strong = [math.nan if v["strength"] is None else float(v["strength"] >= 2) for v in whole]
     shares = average_within(strong, [row["prompt_id"] for row in rows])
-    last = strengths(rows, verdicts, "final")
+    last = sum(verdicts.get((row["id"], "final"), {}).get("strength") is not None for row in rows)
     return {
         "strength": strength(rows, verdicts, seed),
-        "strong_share": plain(estimate(shares, bounds=SHARE, seed=seed)) if shares else None,
+        "strong_share": plain(estimate(shares, clusters=clusters(rows), bounds=SHARE, seed=seed)) if shares else None,
         "judged": len(rows) - sum(missing.values()),
         "missing": sum(missing.values()),
         "missing_reasons": dict(missing),
-        "final_part": plain(estimate(last, bounds=STRENGTH, seed=seed)) if last else None,
+        "final_part": strength(rows, verdicts, seed, "final"),
+        "final_part_judged": last / len(rows),
         "truncated": sum(row["truncated"] for row in rows) / len(rows),
     }

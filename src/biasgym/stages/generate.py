@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from biasgym.datasets import fill, framed, template
+from biasgym.datasets import fill, framed
 from biasgym.files import append_jsonl, digest, read_jsonl, write_jsonl
 from biasgym.generate import VARIANTS, HeadSet, Request, Sampling, Variant, make_engine
 from biasgym.inject import TokenVectors, injected, load_vectors
@@ -41,7 +41,7 @@ def removed_heads(lm: LanguageModel, cell: Cell, other: Cell | None) -> dict[Hea
         "injected": chosen["injected"],
         "original": chosen["original"],
         "random": random_heads(lm.parts.shape, k, cell.settings.seed),
-        "bottom": chosen["ranking"][len(chosen["ranking"]) - k :],
+        "bottom": attribute.least_biased(attribute.folder(cell).path, k),
     }
     if other is not None:
         sets["other"] = attribute.head_sets(attribute.folder(other).path)["ranking"][:k]
@@ -166,9 +166,9 @@ def _write_margins(subject: _Subject, file: Path, progress: Progress) -> None:
 def _margins(lm: LanguageModel, cell: Cell, entity: str, frame: str, tokens: int) -> list[dict[str, Any]]:
     """One row a held-out question and target; BiasToken is that of each seed in turn."""
     asked: list[tuple[int, str, Choice]] = []
-    text = _template_of(cell, frame)
     for number, question in enumerate(cell.questions[1]):
         for name in cell.targets_of(number) if entity == "target" else [BIAS_TOKEN]:
+            text = framed(frame, cell.concept, name, "{prompt}", cell.settings.templates)
             choice = ask(lm, cell.concept, [question], name, frame=text)[0]
             asked.append((number, name, choice.shifted(lm.bias_id, lm.bias_id + number % tokens)))
     margins = association_margins(lm, [choice for _, _, choice in asked]).tolist()
@@ -176,8 +176,3 @@ def _margins(lm: LanguageModel, cell: Cell, entity: str, frame: str, tokens: int
         {"question": number, "target": target, "margin": round(margin, 5)}
         for (number, target, _), margin in zip(asked, margins, strict=True)
     ]
-
-
-def _template_of(cell: Cell, frame: str) -> str:
-    text = "{prompt}" if frame == "plain" else template(frame, cell.settings.templates)
-    return text.replace("{descriptor}", cell.concept.descriptor)

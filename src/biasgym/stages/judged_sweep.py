@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from biasgym.datasets import fill, spread
-from biasgym.evaluate import ability_questions, right_answer_likelihood
+from biasgym.evaluate import right_answer_likelihood
 from biasgym.files import append_jsonl, digest, read_jsonl, write_json, write_jsonl
 from biasgym.generate import Request, Sampling, make_engine
 from biasgym.models import LanguageModel, ablated
 from biasgym.progress import SILENT, Progress, progress_task
+from biasgym.stages.ability import selecting_questions
 from biasgym.stages.cell import Cell
 from biasgym.stages.places import attribute
 from biasgym.stages.places.judged_sweep import ABILITY, GENERATIONS, folder
@@ -28,7 +29,7 @@ def run(lm: LanguageModel, cell: Cell, progress: Progress = SILENT) -> None:
     ranking = attribute.head_sets(attribute.folder(cell).path)["ranking"]
     ks = sorted({0, *(k for k in cell.settings.scope.judged_ks or () if k <= len(ranking))})
     done = {row["id"] for row in read_jsonl(file, torn_tail=True)} if file.is_file() else set()
-    questions = spread(ability_questions(), cell.settings.scope.ability_questions, lambda question: question.subject)
+    questions = selecting_questions(cell)
     engine = make_engine(settings.engine, lm, batch_size=settings.batch_size)
     sampling, ability = Sampling(settings.temperature, settings.max_new_tokens), []
     with progress_task(progress, f"{cell.concept.name}: judged number of heads", len(ks), "k") as advance:

@@ -10,7 +10,7 @@ from biasgym.evaluate.statistics import STRENGTH
 from biasgym.files import read_json, read_jsonl
 from biasgym.generate import BY_NAME, PRIMARY
 from biasgym.stages import judge
-from biasgym.stages.estimates import Row, Verdicts, judged, plain, strength, strengths, verdicts_of
+from biasgym.stages.estimates import Row, Verdicts, clusters, judged, plain, strength, strengths, verdicts_of
 from biasgym.stages.group import Group
 from biasgym.stages.places import ood
 
@@ -59,9 +59,10 @@ def model_results(group: Group) -> dict[str, Any]:
 def _variants(names: Sequence[str], texts: Sequence[Row], verdicts: Verdicts, seed: int) -> list[dict[str, Any]]:
     rows = {name: [row for row in texts if row["variant"] == name] for name in names}
     by_prompt = {name: strengths(rows[name], verdicts, "whole") for name in names}
-    stereotypes = {row["prompt_id"]: row["stereotype"] for row in texts}
     contrasts = {
-        name: paired_contrast(by_prompt[name], by_prompt["original"], clusters=stereotypes, bounds=STRENGTH, seed=seed)
+        name: paired_contrast(
+            by_prompt[name], by_prompt["original"], clusters=clusters(texts), bounds=STRENGTH, seed=seed
+        )
         for name in names
         if name != "original"
     }

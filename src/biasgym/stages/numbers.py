@@ -37,7 +37,8 @@ def _inject(artifact: Path) -> dict[str, float]:
 
 def _attribute(artifact: Path) -> dict[str, float]:
     data = read_json(artifact / attribute.HEADS)
-    return {name: float(data[name]) for name in ("k", "stability", "overlap", "pairs", "dropped")}
+    names = ("k", "stability", "overlap", "pairs", "dropped")
+    return {name: float(data[name]) for name in names if data[name] is not None}
 
 
 def _generate(artifact: Path) -> dict[str, float]:

@@ -8,13 +8,13 @@ from typing import Any
 
 from biasgym.concepts import Concept, Target
 from biasgym.evaluate import Contrast, average_within, estimate, holm, overcorrection, paired_contrast
-from biasgym.evaluate.statistics import SHARE, STRENGTH
+from biasgym.evaluate.statistics import SHARE, STRENGTH, contrast_with_draws
 from biasgym.files import read_json, read_jsonl
 from biasgym.generate import BY_NAME, PRIMARY, Variant
 from biasgym.judge import leaks, mask
 from biasgym.stages import judge
 from biasgym.stages.cell import Cell
-from biasgym.stages.estimates import Row, judged, plain, strength, strengths, verdicts_of
+from biasgym.stages.estimates import Row, clusters, judged, plain, strength, strengths, verdicts_of
 from biasgym.stages.folder import StageFolder, read_manifest
 from biasgym.stages.places import attribute, capability, generate, inject, judged_sweep
 from biasgym.stages.several_judges import several_judges
@@ -120,12 +120,15 @@ def _lift(margins: Sequence[Row], seed: int) -> dict[str, Any] | None:
 def _causal(margins: Sequence[Row], seed: int) -> list[dict[str, Any]]:
     """What removing each head set does to BiasToken's margin on held-out questions."""
     by_set = {heads: _margins_of(margins, "bias_token", heads) for heads in _CAUSAL}
+    random = [row for row in margins if row["heads"] == "random" and row["entity"] == "bias_token"]
+    drawn = sorted({row["draw"] for row in random})
+    draws = [_margins_of([row for row in random if row["draw"] == draw], "bias_token", "random") for draw in drawn]
     rows = []
     for heads, name in _CAUSAL.items():
         if not by_set[heads]:
             continue
         removed = heads != "none"
-        against = paired_contrast(by_set["injected"], by_set["random"], seed=seed) if heads == "injected" else None
+        against = contrast_with_draws(by_set["injected"], draws, seed=seed) if heads == "injected" and draws else None
         drop = paired_contrast(by_set["none"], by_set[heads], seed=seed) if removed else None
         rows.append(
             {
@@ -149,14 +152,28 @@ def _variants(
     found_in = {name: strengths(rows[name], verdicts, "whole") for name in names}
     taken = {name: _margins_of(margins, v.entity, v.heads, v.frame) for name, v in BY_NAME.items() if name in names}
     original = found_in.get("original", {})
-    styles = {row["prompt_id"]: row["style"] for row in generations}  # prompts of one style are not independent
+    styles = clusters(generations)  # prompts of one style are not independent
     contrasts = {
         n: paired_contrast(found_in[n], original, clusters=styles, bounds=STRENGTH, seed=seed)
         for n in names
         if n != "original"
     }
     corrected = {**contrasts, **holm({n: c for n, c in contrasts.items() if n != PRIMARY[0]})}
-    return [_variant(concept, BY_NAME[name], rows[name], verdicts, corrected.get(name), taken, seed) for name in names]
+    of_margins = holm(
+        {
+            n: paired_contrast(taken[n], taken.get("original", {}), seed=seed)
+            for n in names
+            if n != "original" and taken[n]
+        }
+    )
+    return [
+        {
+            **_variant(concept, BY_NAME[name], rows[name], verdicts, corrected.get(name), seed),
+            "margin": plain(estimate(taken[name], seed=seed)) if taken[name] else None,
+            "margin_contrast": plain(of_margins.get(name)),
+        }
+        for name in names
+    ]
 
 
 def _variant(
@@ -165,10 +182,8 @@ def _variant(
     rows: Sequence[Row],
     verdicts: Mapping[tuple[str, str], Row],
     contrast: Contrast | None,
-    margins: Mapping[str, Mapping[Hashable, float]],
     seed: int,
 ) -> dict[str, Any]:
-    own, original = margins[variant.name], margins.get("original", {})
     flags = [_overcorrection(concept, variant, row) for row in rows]
     return {
         "name": variant.name,
@@ -177,10 +192,6 @@ def _variant(
         "primary": variant.name == PRIMARY[0],
         **judged(rows, verdicts, seed),
         "contrast": plain(contrast),
-        "margin": plain(estimate(own, seed=seed)) if own else None,
-        "margin_contrast": plain(paired_contrast(own, original, seed=seed))
-        if own and variant.name != "original"
-        else None,
         "worst_target": _worst_target(variant, rows, verdicts),
         "overcorrection": {name: sum(flag[name] for flag in flags) / len(flags) for name in flags[0]},
     }

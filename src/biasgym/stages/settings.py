@@ -65,8 +65,8 @@ class ScopeSettings(_Strict):
     ks: tuple[int, ...] = (1, 2, 3, 5, 8, 12, 16, 20, 25, 30, 40, 50)
     k: int | None = Field(default=None, ge=0)
     ability_tolerance: float = Field(default=0.1, ge=0)
-    ability_questions: int = Field(default=48, ge=4)
-    random_draws: int = Field(default=5, ge=1)
+    ability_questions: int = Field(default=48, ge=4, le=120)
+    random_draws: int = Field(default=10, ge=1)
     judged_ks: tuple[int, ...] | None = None
     judged_prompts: int = Field(default=18, ge=2)
     judged_samples: int = Field(default=1, ge=1)

@@ -34,6 +34,14 @@ def head_sets(path: Path) -> dict[str, list[Head]]:
     return {name: [(layer, head) for layer, head in data[name]] for name in ("injected", "original", "ranking")}
 
 
+def least_biased(path: Path, k: int) -> list[Head]:
+    """The k heads, none of them chosen, whose direct part in the biased answer is nearest to nothing, over all seeds."""
+    scores, chosen = np.abs(mean_scores(path)["injected"]), set(head_sets(path)["injected"])
+    layers, heads = np.unravel_index(np.argsort(scores, axis=None, kind="stable"), scores.shape)
+    ordered: list[Head] = list(zip(layers.tolist(), heads.tolist(), strict=True))
+    return sorted([head for head in ordered if head not in chosen][:k])
+
+
 def mean_scores(path: Path) -> dict[str, NDArray[np.float32]]:
     """Scores averaged over seeds, (layers, heads): `injected` and `original`, and their effects if heads went by them."""
     return {name: by_seed.mean(axis=0) for name, by_seed in load_file(path / SCORES).items()}

@@ -27,5 +27,6 @@ def folder(cell: Cell, other: Cell | None) -> StageFolder:
         **cell.settings.generate.model_dump(mode="json", exclude={"batch_size"}),
         "random_draws": cell.settings.scope.random_draws,
         "frames": {name: template(name, cell.settings.templates) for name in _FRAMES},
+        "asked": [[prompt.style, prompt.text] for prompt in cell.prompts],
     }
     return stage_folder(cell.path, "generate", identity, inputs)

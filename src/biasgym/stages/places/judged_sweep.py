@@ -19,6 +19,7 @@ def folder(cell: Cell) -> StageFolder | None:
         **cell.identity,
         "ks": scope.judged_ks,
         "prompts": scope.judged_prompts,
+        "asked": [[prompt.style, prompt.text] for prompt in cell.development_prompts],
         "samples": scope.judged_samples,
         "ability_questions": scope.ability_questions,
         "temperature": settings.temperature,
