@@ -64,8 +64,10 @@ def evaluation(asked: Asked, cluster: Cluster) -> None:
         seed=asked.seed,
         overrides=asked.overrides,
         store=asked.store,
+        shard_size=asked.cells_per_judge_pod,
+        baseline=asked.baseline,
     )
-    cluster.on_cpu(planned, retry=False).set_caching_options(False)  # a branch may stand for another commit by now
+    cluster.on_cpu(planned, retry=False)
     store = asked.store
     gathered = cluster.on_cpu(build_data(settings=planned.outputs["settings"], store=store))
     shared = {"store": store, "data": gathered.outputs["data"]}
@@ -78,7 +80,7 @@ def evaluation(asked: Asked, cluster: Cluster) -> None:
             store=store,
             data=gathered.outputs["data"],
         )
-        return cluster.on_cpu(task).set_display_name(f"collect-{deal}").set_caching_options(False)
+        return cluster.on_cpu(task).set_display_name(f"collect-{deal}")
 
     def judged(place: str, shards: PipelineTask, placed: Callable[[PipelineTask], PipelineTask]) -> Any:
         """A loop of judges of one kind, if the run has any: no judge, no pod that waits for a GPU."""
@@ -118,13 +120,13 @@ def evaluation(asked: Asked, cluster: Cluster) -> None:
         data=gathered.outputs["data"],
         **verdicts,
     )
-    cluster.on_cpu(parts).set_display_name("collect-parts").set_caching_options(False)
+    cluster.on_cpu(parts).set_display_name("collect-parts")
 
     with dsl.ParallelFor(parts.outputs["Output"], parallelism=PARALLELISM) as part:
         numbers = cluster.on_cpu(summarise(shard=part, **shared))
 
     reported = report(states=dsl.Collected(numbers.output), **shared)
-    cluster.on_cpu(reported).set_caching_options(False)
+    cluster.on_cpu(reported)
     verdict = gate(
         results=reported.outputs["results"],
         store=store,
@@ -132,7 +134,7 @@ def evaluation(asked: Asked, cluster: Cluster) -> None:
         max_increase=asked.max_increase,
         max_ability_drop=asked.max_ability_drop,
     )
-    cluster.on_cpu(verdict).set_caching_options(False)
+    cluster.on_cpu(verdict)
     published = publish(
         store=store,
         data=gathered.outputs["data"],
@@ -141,4 +143,4 @@ def evaluation(asked: Asked, cluster: Cluster) -> None:
         run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         fail_on_regression=asked.fail_on_regression,
     )
-    cluster.on_cpu(published, retry=False).set_caching_options(False)
+    cluster.on_cpu(published, retry=False)

@@ -114,7 +114,12 @@ class Cluster:
         kubernetes.mount_pvc(task, self.cache_volume, CACHE)
 
     def _common(self, task: PipelineTask, hours: int, *, retry: bool = True) -> PipelineTask:
-        """Store and hub, and another try for a pod that was evicted or whose spot node is gone: it resumes from the store."""
+        """Store and hub, and another try for a pod that was evicted or killed: it resumes from the store.
+
+        Kubeflow's cache is off. It knows a step by its inputs' names alone: neither an edited concept behind the same name
+        nor a failure that was mended would ever be seen. What is done already is found in the store, by content.
+        """
+        task.set_caching_options(False)
         keys = {
             "endpoint": "BIASGYM_S3_ENDPOINT",
             "access-key": "AWS_ACCESS_KEY_ID",
@@ -125,7 +130,8 @@ class Cluster:
         kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
         kubernetes.set_timeout(task, hours * HOUR)
         if retry and RETRIES:
-            task.set_retry(RETRIES, backoff_duration="60s", backoff_factor=2.0, backoff_max_duration="900s")
+            # the longest duration is that of all tries together, work included, not of one pause
+            task.set_retry(RETRIES, backoff_duration="60s", backoff_factor=2.0, backoff_max_duration=f"{DEADLINE}s")
         return task
 
 

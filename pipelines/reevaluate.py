@@ -92,7 +92,7 @@ def reevaluate(
         store=store,
         run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
     )
-    cluster.on_cpu(found, retry=False).set_caching_options(False)
+    cluster.on_cpu(found, retry=False)
     with dsl.If(found.outputs["Output"] > 0, name="something-new"):
         asked = Asked(
             models=found.outputs["models"],

@@ -230,6 +230,22 @@ def test_pods_are_nobody_and_end(compiled: Compiled) -> None:
     assert config["activeDeadlineSeconds"] >= max(int(a["activeDeadlineSeconds"]) for a in compiled.placed.values())
 
 
+def test_no_step_is_taken_from_kubeflows_cache(compiled: Compiled) -> None:
+    """It would not see an edited concept, nor what was mended."""
+    for dag, name, task in compiled.tasks:
+        if "executorLabel" in compiled.spec["components"][task["componentRef"]["name"]]:
+            assert not task.get("cachingOptions", {}).get("enableCache"), f"{dag}: {name}"
+
+
+def test_tries_have_time(compiled: Compiled) -> None:
+    """The limit is of all tries together: it must not end them before the last."""
+    longest = max(int(about["activeDeadlineSeconds"]) for about in compiled.placed.values())
+    policies = [task["retryPolicy"] for _, _, task in compiled.tasks if "retryPolicy" in task]
+    assert policies
+    for policy in policies:
+        assert int(policy["backoffMaxDuration"].removesuffix("s")) >= (RETRIES + 1) * longest
+
+
 def test_what_was_evicted_is_tried_again(compiled: Compiled) -> None:
     for dag, name, task in compiled.tasks:
         executor = compiled.spec["components"][task["componentRef"]["name"]].get("executorLabel", "")

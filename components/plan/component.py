@@ -16,6 +16,8 @@ def plan(
     seed: int,
     overrides: dict[str, Any],
     store: str,
+    shard_size: int,
+    baseline: str,
     settings: dsl.OutputPath(str),
     in_process: dsl.OutputPath(int),
     built_in: dsl.OutputPath(int),
@@ -32,6 +34,8 @@ def plan(
         seed: The seed of everything random.
         overrides: Settings that win over the preset, as in a settings file.
         store: URL of the store.
+        shard_size: Most cells of a pod of a judge.
+        baseline: Where the baseline's results are in the store; empty for none.
         settings: The checked settings, JSON.
         in_process: How many judges need a GPU of ours.
         built_in: How many are the built-in judge.
@@ -46,7 +50,7 @@ def plan(
     asked = {**overrides, "models": models, "concepts": concepts, "preset": preset, "seed": int(seed)}
     if judges:
         asked["judges"] = judges
-    expansion = expand(asked, store)
+    expansion = expand(asked, store, shard_size=int(shard_size), baseline=baseline)
     with open(overview.path, "w", encoding="utf-8") as file:
         file.write(overview_of(expansion))
     counts = expansion.judges

@@ -28,7 +28,7 @@ sidecar.istio.io/inject: "false"
 {{- if $image.digest -}}
 {{ $image.repository }}@{{ $image.digest }}
 {{- else -}}
-{{ $image.repository }}:{{ $image.tag | default $context.Chart.AppVersion }}
+{{ $image.repository }}:{{ $image.tag | default (printf "v%s" $context.Chart.AppVersion) }}
 {{- end -}}
 {{- end }}
 

@@ -42,7 +42,7 @@ class Watch(BaseModel):
         since: Look only at models of organisations that were made on this day or later.
         max_parameters: Larger models are left out.
         licences: Patterns of licences that are allowed; empty allows all.
-        claim_hours: How long a run has to itself what it finds; more than your runs take.
+        claim_hours: How long a run has to itself what it finds; more than your runs take, less than lies between two of them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,7 +53,7 @@ class Watch(BaseModel):
     since: date | None = None
     max_parameters: float = Field(default=15e9, gt=0)
     licences: tuple[str, ...] = ()
-    claim_hours: float = Field(default=24, gt=0)
+    claim_hours: float = Field(default=20, gt=0)
 
 
 class Discovery(NamedTuple):

@@ -39,7 +39,7 @@ class Expansion(NamedTuple):
     judges: dict[str, int]
 
 
-def expand(settings: Mapping[str, Any], store: str) -> Expansion:
+def expand(settings: Mapping[str, Any], store: str, *, shard_size: int = 1, baseline: str = "") -> Expansion:
     """Checks everything that can be wrong before any GPU is asked for, and lists the cells.
 
     Args:
@@ -47,11 +47,18 @@ def expand(settings: Mapping[str, Any], store: str) -> Expansion:
             `concepts/NAME.yaml` in the store, or the text of a concept file; `templates` is the NAME of objects
             `templates/NAME/*.txt` in the store.
         store: Its URL.
+        shard_size: Most cells of a pod of a judge.
+        baseline: Where the baseline's results are in the store, several with spaces between them; empty for none.
 
     Raises:
         BiasGymError: The first thing that is wrong.
     """
+    if shard_size < 1:
+        raise BiasGymError(f"{shard_size} cells a pod", where="cells_per_judge_pod", hint="use 1 or more")
     shelf = open_store(store)
+    for place in baseline.split():
+        if not any(shelf.list(place)):
+            raise BiasGymError("the store has no such results", where=f"{shelf.url}: {place}")
     shelf.write(_PROBE, b"biasgym can write here\n")
     asked = settings_of(settings, "parameters")
     concepts = [read_concept(text, shelf) for text in asked.concepts]
