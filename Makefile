@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 OUT ?= runs/demo
 CODE := src tests benchmarks charts components images k8s pipelines
 
-.PHONY: help setup demo test test-eval test-pipelines test-large test-vllm test-containers check chart pipelines bench format images clean
+.PHONY: help setup demo test test-eval test-pipelines test-large test-vllm test-containers check chart settings pipelines bench format images clean
 
 help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -74,6 +74,9 @@ pipelines: $(STAMP)  ## Write what follows from the pipelines: compiled files, t
 	$(BIN)/biasgym pipeline compile --out pipelines/compiled --allow-tags  # a release names digests
 	$(BIN)/python -m components.readme
 	$(BIN)/python -m pipelines.sizing
+
+settings: $(STAMP)  ## Write what follows from the settings: docs/settings.md.
+	$(BIN)/python -m biasgym.stages.settings_page
 
 bench: $(STAMP)  ## Timings against peers, as ratios; writes benchmarks/results.json.
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,eval]'

@@ -47,6 +47,8 @@ class Bench:
             "seed": 1,
             "overrides": SETTINGS,
             "store": self.store,
+            "shard_size": 2,
+            "baseline": "",
         }
         files = {name: str(self.folder / name) for name in ("settings", *PLACES)}
         return call("plan", **{**asked, **changes}, **files, overview=self.artifact(dsl.Markdown, "overview"))

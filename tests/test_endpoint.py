@@ -13,6 +13,7 @@ import pytest
 
 from biasgym.concepts import load_concept
 from biasgym.endpoint import access
+from biasgym.endpoint.access import shown
 from biasgym.endpoint.calls import Server
 from biasgym.endpoint.window import Congested, Window
 from biasgym.errors import BiasGymError
@@ -246,3 +247,29 @@ def test_a_real_server(tmp_path: Path) -> None:
         assert verdict.tokens_in > 300 and 0 < verdict.tokens_out <= 160
     again = EndpointJudge(server, journal=Journal(tmp_path / "answers.jsonl"))
     assert list(again.judge(asked)) == found
+
+
+@pytest.mark.parametrize(
+    ("url", "safe"),
+    [
+        ("http://me:pw@host:8000/v1?key=s", "http://host:8000/v1"),
+        ("http://host/v1", "http://host/v1"),
+        ("http://me:p@w@host/v1", "http://host/v1"),
+    ],
+)
+def test_addresses_are_shown_without_what_is_secret(url: str, safe: str) -> None:
+    assert shown(url) == safe
+
+
+@pytest.mark.parametrize("url", ["http://[bad", "http://host:port/v1", "ftp://host", "host"])
+def test_what_is_no_address_is_said(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("BIASGYM_JUDGE_URL", url)
+    with pytest.raises(BiasGymError, match="not an address"):
+        access()
+
+
+def test_a_key_that_no_header_can_carry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIASGYM_JUDGE_URL", "http://host/v1")
+    monkeypatch.setenv("BIASGYM_JUDGE_KEY", "schl\u00fcssel")
+    with pytest.raises(BiasGymError, match="BIASGYM_JUDGE_KEY"):
+        access()

@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import resource
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,10 +20,12 @@ import pytest
 import tiny
 from biasgym.errors import BiasGymError
 from biasgym.files import (
+    alone,
     append_jsonl,
     atomic_file,
     atomic_folder,
     digest,
+    parse_yaml,
     read_json,
     read_jsonl,
     sha256_of,
@@ -232,3 +236,20 @@ def test_an_error_is_one_line_of_what_where_and_what_to_do() -> None:
     assert str(BiasGymError("it is wrong")) == "it is wrong"
     assert str(BiasGymError("it is wrong", where="file", hint="fix it")) == "file: it is wrong; fix it"
     assert isinstance(BiasGymError("x"), ValueError)
+
+
+def test_merged_keys_may_be_overridden_and_written_ones_not_repeated() -> None:
+    found = parse_yaml("- &a {x: 1, y: 2}\n- {<<: *a, y: 3}", "here")
+    assert found == [{"x": 1, "y": 2}, {"x": 1, "y": 3}]
+    with pytest.raises(BiasGymError, match="'y' is there twice"):
+        parse_yaml("- &a {x: 1}\n- {<<: *a, y: 3, y: 4}", "here")
+
+
+def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from biasgym.files import alone\nwith alone(Path(sys.argv[1])): pass"
+    )
+    other = [sys.executable, "-c", script, str(tmp_path)]
+    with alone(tmp_path):
+        assert "another biasgym works in this folder" in subprocess.run(other, capture_output=True, text=True).stderr
+    assert subprocess.run(other).returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -97,6 +98,29 @@ def make_folder(path: Path) -> None:
         raise _unwritable(error, path) from error
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Holds a folder for this process inside a `with` block; a process that dies lets go of it.
+
+    Raises:
+        BiasGymError: Another process holds it.
+    """
+    make_folder(folder)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BiasGymError(
+                "another biasgym works in this folder", where=str(folder), hint="wait for it, or choose another --out"
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text atomically."""
     with atomic_file(path) as temporary:
@@ -150,10 +174,11 @@ class _NoDuplicates(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ign
     """YAML lets a later key silently win over an earlier one of the same name; a user who wrote both meant both."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        written = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]  # << is there to be overridden
         mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         if len(mapping) < len(node.value):
             seen: set[Any] = set()
-            for key_node, _ in node.value:
+            for key_node in written:
                 key = self.construct_object(key_node, deep=True)
                 if key in seen:
                     raise yaml.constructor.ConstructorError(

@@ -100,7 +100,7 @@ def test_without_digest_and_tag_an_image_is_of_this_version() -> None:
     chart = yaml.safe_load((kube.CHART / "Chart.yaml").read_text(encoding="utf-8"))
     assert chart["appVersion"] == biasgym.__version__
     job = kube.one(kube.rendered("development"), "Job", "biasgym-prefetch")
-    assert kube.pods_of(job)["spec"]["containers"][0]["image"] == f"ghcr.io/biasgym/biasgym-cpu:{biasgym.__version__}"
+    assert kube.pods_of(job)["spec"]["containers"][0]["image"] == f"ghcr.io/biasgym/biasgym-cpu:v{biasgym.__version__}"
 
 
 def test_large_numbers_stay_whole(tmp_path: Path) -> None:

@@ -127,6 +127,10 @@ def main() -> None:
         fail(str(error))
     except (typer.Abort, KeyboardInterrupt):
         code = _INTERRUPTED
+    except OSError as error:
+        if error.filename is None:
+            raise
+        fail(f"{error.filename}: {error.strerror}")
     except Exception as error:
         usage = getattr(error, "format_message", None)  # typer's own class for a wrong option or argument is private
         if usage is None:

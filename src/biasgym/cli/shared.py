@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 import typer
 from rich.console import Console
 
+from biasgym.errors import BiasGymError
+
 if TYPE_CHECKING:
+    from biasgym.stages.cell import Cell
     from biasgym.stages.plan import Plan
 
 err = Console(stderr=True)
@@ -57,9 +60,13 @@ def start_run(
     from biasgym.stages.finished import finished, inputs_of, note_finished
     from biasgym.stages.settings_files import check_begun, settings_for
 
-    if config is None and stages is not None and "inject" not in stages:
+    later = config is None and stages is not None and "inject" not in stages
+    if later:  # goes by the settings that the run was begun with; what is named only picks cells of it
         check_begun(out)
-    settings = settings_for(out, config, **overrides)
+    named = {key: overrides[key] for key in ("models", "concepts")} if later else {}
+    settings = settings_for(out, config, **{key: value for key, value in overrides.items() if key not in named})
+    if later and settings.seed != settings_for(out, None).seed:
+        raise BiasGymError("the run was begun with another seed", where="--seed", hint="leave it out, or begin a run")
     if stages is None and finished(settings, out):
         return None, True
     from biasgym.cli.bars import Bars
@@ -67,10 +74,27 @@ def start_run(
     from biasgym.stages.run import STAGES, run
 
     plan, inputs = make_plan(settings, out), inputs_of(settings)
-    complete = run(plan, stages=stages or STAGES, progress=Bars(err))
+    cells = _named(plan, named.get("models"), named.get("concepts"))
+    complete = run(plan, stages=stages or STAGES, progress=Bars(err), cells=cells)
     if stages is None and complete:
         note_finished(inputs, out)
     return plan, complete
+
+
+def _named(plan: Plan, models: Sequence[str] | None, concepts: Sequence[str] | None) -> list[Cell]:
+    """The cells of a run that options name, all if they name none."""
+    cells = [
+        cell
+        for cell in plan.cells
+        if (not models or cell.source.name in models) and (not concepts or cell.concept.name in concepts)
+    ]
+    if not cells:
+        raise BiasGymError(
+            "the run has no such cell",
+            where="--concept" if concepts else "--model",
+            hint=f"it has {', '.join(cell.name for cell in plan.cells)}",
+        )
+    return cells
 
 
 def quiet() -> None:

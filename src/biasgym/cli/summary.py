@@ -19,7 +19,7 @@ def print_summary(root: Path) -> None:
         "cell", "injection lifts margin", "heads", "removal lowers it", "random heads", "strength ours - original"
     )
     for cell in read_json(root / "results.json")["cells"]:
-        name = f"{cell['model']} / {cell['concept']}"
+        name = escape(f"{cell['model']} / {cell['concept']}")
         if cell["status"] != "done":
             table.add_row(name, f"[red]failed[/red]: {escape(cell['error'])}")
             continue
@@ -34,7 +34,7 @@ def print_summary(root: Path) -> None:
             _shown(primary["contrast"]) if primary else "–",
         )
     console.print(table)
-    console.print(f"report: {root / 'report.html'}", soft_wrap=True)
+    console.print(f"report: {root / 'report.html'}", soft_wrap=True, markup=False)
 
 
 def _shown(value: dict[str, Any] | None) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from biasgym.concepts import Concept, EvaluationPrompt
 from biasgym.datasets.templates import template
+from biasgym.errors import BiasGymError
 
 STYLES = [
     "direct",
@@ -34,8 +35,12 @@ def evaluation_prompts(concept: Concept, folder: str | Path | None = None) -> li
     if concept.prompts:
         return list(concept.prompts)
     prompts = []
-    for line in template("generic_prompts", folder).splitlines():
-        style, _, text = line.partition("|")
+    for line in filter(str.strip, template("generic_prompts", folder).splitlines()):
+        style, mark, text = line.partition("|")
+        if not mark or not text.strip():
+            raise BiasGymError(
+                f"no prompt of the form `style | text`: {line[:60]!r}", where="templates/generic_prompts.txt"
+            )
         text = text.strip().replace("{group}", concept.kind.group).replace("{descriptor}", concept.descriptor)
         prompts.append(EvaluationPrompt(style=style.strip(), text=text))
     return prompts

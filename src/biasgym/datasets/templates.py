@@ -8,6 +8,7 @@ from pathlib import Path
 
 from biasgym.concepts import Concept
 from biasgym.errors import BiasGymError
+from biasgym.files import read_text
 
 FRAMES = ("plain", "prompting", "explanation", "re_prompting")
 """How a prompt is put to the model; the last three are the paper's prompting baselines (table 8)."""
@@ -26,7 +27,7 @@ _NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "unseen_beginning": (("{prompt}",),),
     "unseen_question": (("{prompt}",),),
     "unseen_sentence": (("{prompt}",),),
-    "generic_prompts": (("|",), _ENTITY),
+    "generic_prompts": (("|",), ("{group}", "{descriptor}", "{target}")),
     "write_paragraphs": (("{count}",), ("{list}",), ("{target}",)),
     "write_questions": (("{count}",), ("{list}",), ("{target}",)),
 }
@@ -62,7 +63,7 @@ def template(name: str, folder: str | Path | None = None) -> str:
         BiasGymError: No such template.
     """
     if folder is not None and (own := Path(folder) / f"{name}.txt").is_file():
-        return own.read_text(encoding="utf-8").strip()
+        return read_text(own, "the template").strip()
     file = resources.files("biasgym.datasets") / "data" / "templates" / f"{name}.txt"
     if not file.is_file():
         raise BiasGymError(f"there is no template {name!r}", where="templates")

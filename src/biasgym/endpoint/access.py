@@ -10,6 +10,13 @@ from biasgym.errors import BiasGymError
 _OPENAI = "https://api.openai.com/v1"
 
 
+def shown(url: str) -> str:
+    """An address for messages: without user, password and query."""
+    scheme, mark, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}".partition("?")[0]
+
+
 def access(url: str | None = None, *, role: str = "judge") -> tuple[str, str]:
     """Address and key of the server.
 
@@ -25,16 +32,28 @@ def access(url: str | None = None, *, role: str = "judge") -> tuple[str, str]:
     """
     name = f"BIASGYM_{role.upper()}"
     address = (url or os.environ.get(f"{name}_URL") or _OPENAI).rstrip("/")
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BiasGymError("not an address", where=address, hint="such as http://127.0.0.1:8000/v1")
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:  # brackets or a port that are none
+        usable = False
+    if not usable:
+        raise BiasGymError("not an address", where=shown(address), hint="such as http://127.0.0.1:8000/v1")
+    if url and (parts.username or parts.password or parts.query):
+        raise BiasGymError(
+            "the address holds a user, a password or a query, and settings are written into reports",
+            where=shown(address),
+            hint=f"put it into {name}_URL, and a key into {name}_KEY",
+        )
     key = os.environ.get(f"{name}_KEY")
+    if key and not (key.isascii() and key.isprintable()):
+        raise BiasGymError("the key has characters that no header can carry", where=f"{name}_KEY")
     if parts.hostname == urlsplit(_OPENAI).hostname:
         key = key or os.environ.get("OPENAI_API_KEY")
         if not key:
             raise BiasGymError(
                 f"there is no key for the {role}",
-                where=address,
+                where=shown(address),
                 hint=f"set {name}_KEY, or {name}_URL for a server of your own",
             )
     return address, key or "none"

@@ -12,6 +12,7 @@ from typing import Any
 import openai
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from biasgym.endpoint.access import shown
 from biasgym.endpoint.exchange import Answer
 from biasgym.endpoint.window import Congested, Window
 from biasgym.errors import BiasGymError
@@ -103,7 +104,7 @@ class Caller:
             if self._failed_in_a_row >= _GIVE_UP:
                 raise BiasGymError(
                     f"{self.server.title} does not answer any more ({reason}, {_GIVE_UP} questions in a row)",
-                    where=self.server.url,
+                    where=shown(self.server.url),
                     hint="what was answered is kept; start again when the server is back",
                 ) from error
             return Answer(failure=reason)
@@ -192,7 +193,7 @@ class Caller:
         return max(jittered, min(wanted, _MOST_PATIENCE))
 
     def _stop_if_hopeless(self, error: BaseException | None) -> None:
-        where = self.server.url
+        where = shown(self.server.url)
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             raise BiasGymError(
                 f"{self.server.title} refuses the key (HTTP {error.status_code})",
@@ -251,6 +252,6 @@ def _unreachable(server: Server, error: BaseException | None) -> BiasGymError:
     cause = type(error.__cause__ or error).__name__ if error else "no connection"
     return BiasGymError(
         f"{server.title} cannot be reached ({cause})",
-        where=server.url,
+        where=shown(server.url),
         hint=f"start it, or give another address, as in {server.variable}_URL",
     )

@@ -19,8 +19,12 @@ from biasgym.stages.settings import JudgeSettings
 from biasgym.stages.summary import summary
 
 
-def run(plan: Plan, progress: Progress = SILENT) -> None:
-    """Writes results.json, report.html, report.md and certificates/<model>/<concept>.json into the run's folder."""
+def run(plan: Plan, progress: Progress = SILENT) -> bool:
+    """Writes results.json, report.html, report.md and certificates/<model>/<concept>.json into the run's folder.
+
+    Returns:
+        Whether all cells are done.
+    """
     from biasgym.report import render_html, render_markdown
 
     results = collect(plan)
@@ -31,6 +35,7 @@ def run(plan: Plan, progress: Progress = SILENT) -> None:
         place = plan.root / FOLDER / cell.source.slug / f"{cell.concept.name}.json"
         write_json(place, found["certificate"])
     progress.say(f"report: {plan.root / 'report.html'}")
+    return all(found["status"] == "done" for found in results["cells"])
 
 
 def collect(plan: Plan) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from biasgym.errors import StorageError
-from biasgym.files import write_json
+from biasgym.files import alone, write_json
 from biasgym.judge import Judge
 from biasgym.models.chat import BIAS_TOKEN
 from biasgym.models.sources import ModelSource
@@ -80,12 +80,23 @@ def run(
     Raises:
         BiasGymError: A model cannot be loaded, or an asked stage lacks an earlier one.
     """
+    with alone(plan.root):
+        return _run(plan, stages, progress, loaders or {}, plan.cells if cells is None else tuple(cells), shelf)
+
+
+def _run(
+    plan: Plan,
+    stages: Sequence[str],
+    progress: Progress,
+    given: Mapping[ModelSource, Callable[[], LanguageModel]],
+    cells: tuple[Cell, ...],
+    shelf: Shelf,
+) -> bool:
     write_json(plan.root / SETTINGS_FILE, plan.settings.model_dump(mode="json"))
-    work = Work(plan, plan.cells if cells is None else tuple(cells), progress, shelf)
+    work = Work(plan, cells, progress, shelf)
     work.bring(stages)
     needed = _needed_judges(work) if "judge" in stages else []
     ahead = [one for one in needed if one.engine == "endpoint"] if {"generate", "ood"} & set(stages) else []
-    given = loaders or {}
     with asking_ahead(work, ahead):
         for source in dict.fromkeys(cell.source for cell in work.cells):
             own = replace(work, cells=tuple(cell for cell in work.cells if cell.source == source))
@@ -99,11 +110,10 @@ def run(
     if "summary" in stages:
         for cell in work.cells:
             _summarise(work, cell)
-    if "report" in stages:
-        report.run(plan, progress)
+    complete = report.run(plan, progress) if "report" in stages else True
     folders = [folder for stage in stages for cell in work.cells for folder in work.folders(stage, cell)]
     folders += [folder for stage in stages for group in work.groups() for folder in work.model_folders(stage, group)]
-    return all(folder.done for folder in folders)
+    return complete and all(folder.done for folder in folders)
 
 
 def _run_model(work: Work, load: Callable[[], LanguageModel], stages: Sequence[str]) -> None:

@@ -28,11 +28,26 @@ PLACES = ("in_process", "built_in", "elsewhere")
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class InjectSettings(_Strict):
-    """Training of BiasToken; see `biasgym.inject.Training`."""
+    """Training of BiasToken.
+
+    Attributes:
+        seeds: BiasTokens trained for each concept, side by side; they differ in the order of the texts.
+        epochs: Passes over the paragraphs.
+        batch_size: Paragraphs in an optimiser step.
+        learning_rate: Adam's step size, or its peak with `schedule: restarts`.
+        schedule: Keep the step size `constant`, or let it decay by a cosine that `restarts`.
+        restarts: Number of cosine cycles; only read with `schedule: restarts`.
+        untied: Where input and output matrix differ: train `both` vectors, or the `input` vector only.
+        paragraphs: How many of the concept's paragraphs to train on, the plainest first; all by default.
+        select: What chooses each seed's epoch: `similarity` of the model's descriptions to the concept's probe (the paper's
+            way), or the `margin` on development questions.
+        descriptions: Descriptions of people from BiasToken, written for every epoch of every seed.
+        description_tokens: Longest description, in tokens.
+    """
 
     seeds: int = Field(default=5, ge=1, le=32)
     epochs: int = Field(default=10, ge=1, le=1000)
@@ -53,6 +68,15 @@ class ScopeSettings(_Strict):
     Attributes:
         rank: What puts heads in order: their direct `attribution` to the answer (the paper's way), or the `effect` that
             removing them would have on the margin, less what it would cost in ability.
+        norm: Direct attribution through the `final` norm, its scale frozen (exact), or with `none` (the paper's formula).
+        neutral: Whom the other prompt of a contrast pair is about: `random` targets, or the one that is `closest` to
+            BiasToken.
+        pairs: Contrast pairs for each seed; never fewer than the development questions. Those without contrast are dropped.
+        ks: Numbers of heads whose removal is measured, each 1 or more, to choose `k` from.
+        k: How many heads to remove; by default the knee of the margin, or its lowest point, within `ability_tolerance`.
+        ability_tolerance: What removal may cost in ability, in nats a token of right answers to general questions.
+        ability_questions: How many bundled general questions ability is taken on, to choose heads and their number.
+        random_draws: Random sets of as many heads; BiasToken's margin is taken with each of them removed.
         judged_ks: On demand: also judge answers to development prompts with so many heads removed, for the report.
         judged_prompts: How many prompts for that.
         judged_samples: How many answers to each.
@@ -84,15 +108,17 @@ class ScopeSettings(_Strict):
 class GenerateSettings(_Strict):
     """What is written, and how much of it.
 
+    Temperature, length, engine and batch size also hold for the answers of `ood` and `scope.judged_ks`.
+
     Attributes:
-        variants: Which; all by default.
+        variants: Which, by name, with `original` among them; all by default.
         prompts: How many held-out prompts; all by default.
-        targets_per_prompt: How many targets a prompt is asked about; all by default.
-        samples: Answers to each.
-        temperature: 0 takes the most likely token.
-        max_new_tokens: Longest answer.
+        targets_per_prompt: How many held-out targets a prompt, or a question for the margin, is put to; all by default.
+        samples: Answers to each prompt and target.
+        temperature: Of drawing tokens; 0 takes the most likely one.
+        max_new_tokens: Longest answer, in tokens; a longer one is cut.
         engine: `transformers` runs in this process; `vllm` needs the extra `vllm`, and draws other samples.
-        batch_size: Rows in flight; found out while writing by default.
+        batch_size: Answers that `transformers` writes at once; found out by default.
     """
 
     variants: tuple[str, ...] | None = None
@@ -109,13 +135,14 @@ class CapabilitySettings(_Strict):
     """Ability and retention, measured for every head set.
 
     Attributes:
-        questions: Of the bundled four-way questions.
+        questions: How many bundled four-way questions to report, none of them among `scope.ability_questions`; all that
+            are left if there are fewer.
         tasks: Of lm-evaluation-harness, by name (mmlu, ifeval), or folders with task files; with nothing and with the
-            chosen heads removed.
-        task_items: Only so many items of each task.
+            chosen heads removed. Needs the extra `eval`.
+        task_items: Only so many items of each task; all by default.
         task_chat: Put them as chat turns, which tasks of free answers need.
         task_batch_size: Items at once.
-        task_margin: Loss that is still called no loss.
+        task_margin: Loss of a task's score (0 to 1) that is still called no loss.
     """
 
     questions: int = Field(default=240, ge=4)
@@ -136,7 +163,7 @@ class OodSettings(_Strict):
         prompts: How many of them; all by default.
         samples: Answers to each.
         questions: Held-out questions of each concept for the transfer between concepts; all by default.
-        variants: What is compared; the heads removed are those of all concepts together.
+        variants: What is compared, with `original` among them; the heads removed are those of all concepts together.
     """
 
     enabled: bool = True
@@ -164,7 +191,7 @@ class OodSettings(_Strict):
 
 
 class JudgeSettings(_Strict):
-    """One judge. A key is never a setting: see `biasgym.endpoint.access`.
+    """One judge. A server's key is no setting: it is in BIASGYM_JUDGE_KEY, or OpenAI's in OPENAI_API_KEY.
 
     Attributes:
         engine: `semantic` is built in; `transformers` is a chat model in this process; `endpoint` is a server.
@@ -173,12 +200,12 @@ class JudgeSettings(_Strict):
         quantise: `nf4` packs a `transformers` judge into four bits.
         base_url: Address of an `endpoint`; else BIASGYM_JUDGE_URL, else OpenAI's.
         temperature: Of an `endpoint`; a `transformers` judge is always greedy.
-        max_tokens: Longest answer.
+        max_tokens: Longest answer of a language model, in tokens.
         batch_size: Questions a `transformers` judge answers at once.
         concurrency: Most requests to an `endpoint` at once.
         timeout: Seconds for one request.
-        price_in: Of a million tokens asked, for the report.
-        price_out: Of a million tokens answered.
+        price_in: Of a million tokens asked, in your currency, for the report.
+        price_out: Of a million tokens answered, likewise.
         calibration: A file that `biasgym judge calibrate --out` wrote, for the report.
     """
 
@@ -245,7 +272,23 @@ _DEFAULT_JUDGES = {"none": "Qwen/Qwen3-8B", "nf4": "unsloth/Llama-3.3-70B-Instru
 
 
 class RunSettings(_Strict):
-    """Everything that decides the result of a run; `preset` is only remembered. The first judge is the main one."""
+    """Everything that decides the result of a run.
+
+    Attributes:
+        preset: What a file starts from, `demo`, `official` or `paper`; afterwards it is only remembered.
+        models: Models under study: hub ids (`owner/model@commit`), folders, GGUF files, or the packaged one.
+        concepts: Names of bundled concepts, or YAML files.
+        seed: What all random choices follow from: held-out halves, order of texts, samples, random heads, intervals.
+        device: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`; of judges in this process too.
+        dtype: Type of the models' numbers, likewise; `auto` is bfloat16.
+        templates: A folder of text files; each replaces the bundled template of its name, such as `story.txt`.
+        inject: How BiasToken is trained.
+        scope: How heads are chosen.
+        generate: What is written.
+        capability: What is measured of the cost.
+        ood: What is asked beyond the concept.
+        judges: Who rates the texts, the main judge first; `judge:` in its place is a single one.
+    """
 
     preset: str | None = None
     models: tuple[str, ...] = Field(default=("smollm2-135m-instruct",), min_length=1)

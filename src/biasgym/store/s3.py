@@ -47,8 +47,12 @@ def open_s3(url: str, *, patience: float = PATIENCE) -> S3Store:
     """
     bucket, prefix = bucket_and_prefix(url)
     endpoint = os.environ.get("BIASGYM_S3_ENDPOINT") or _AWS
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/"):
+    try:
+        parts = urlsplit(endpoint)
+        host = parts.hostname and (parts.port or 1) > 0 and not parts.username
+    except ValueError:  # brackets or a port that are none
+        host = None
+    if not host or parts.scheme not in ("http", "https") or parts.path.strip("/"):
         raise BiasGymError(
             "not an endpoint", where="BIASGYM_S3_ENDPOINT", hint="write http://host:port or https://host"
         )
