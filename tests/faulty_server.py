@@ -42,10 +42,12 @@ class FaultyServer:
         rate: Share of requests that go wrong.
         faults: How they go wrong.
         hopeless: Texts with these numbers fail at every attempt.
+        deadly: The text with this number makes it go away for the time of an outage.
         schemas: Whether it knows response_format.
         key: The key it wants; any without one.
         model: The only model it knows; any without one.
         delay: Seconds of every answer.
+        outage: After so many answers it goes away, connections and all, for so many seconds.
         reply: A good answer to a question; a judgement without one.
     """
 
@@ -55,20 +57,23 @@ class FaultyServer:
         rate: float = 0.0,
         faults: tuple[str, ...] = UNPAID + PAID,
         hopeless: frozenset[int] = frozenset(),
+        deadly: int | None = None,
         schemas: bool = True,
         key: str = "",
         model: str = "",
         delay: float = 0.0,
+        outage: tuple[int, float] | None = None,
         reply: Callable[[str], str] | None = None,
     ) -> None:
         self.rate, self.faults, self.hopeless = rate, faults, hopeless
         self.schemas, self.key, self.model, self.delay = schemas, key, model, delay
-        self.reply = reply
+        self.outage, self.deadly, self.reply = outage, deadly, reply
         self.asked: Counter[int] = Counter()  # requests by text
         self.answered: Counter[int] = Counter()  # answers that were sent completely
         self.seen_faults: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []  # the first requests
         self.most_at_once = self._at_once = 0
+        self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -88,19 +93,31 @@ class FaultyServer:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
-        self.port = server.sockets[0].getsockname()[1]
+        self._server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self.port = self._server.sockets[0].getsockname()[1]
         self._ready.set()
         self._loop.run_forever()
-        server.close()
+        self._server.close()
         for task in asyncio.all_tasks(self._loop):
             task.cancel()
         self._loop.run_until_complete(asyncio.sleep(0))
         self._loop.close()
 
+    def _leave(self) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        assert self.outage
+        self._returning = asyncio.create_task(self._return(self.outage[1]))
+
+    async def _return(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         try:
-            while True:
+            while self._server.is_serving():
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 length = re.search(r"(?i)content-length: (\d+)", head)
                 body = await reader.readexactly(int(length[1])) if length else b""
@@ -113,6 +130,7 @@ class FaultyServer:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
+            self._writers.discard(writer)
             writer.close()
 
     async def _reply(self, head: str, body: bytes, writer: asyncio.StreamWriter) -> None:
@@ -131,6 +149,8 @@ class FaultyServer:
         found = _ITEM.search(content)
         item = int(found[1]) if found else zlib.crc32(content.encode())
         self.asked[item] += 1
+        if item == self.deadly:
+            return self._leave()
         if self.delay:
             await asyncio.sleep(self.delay)
         fault = "500" if item in self.hopeless else self._fault(item)
@@ -153,6 +173,8 @@ class FaultyServer:
         _send(writer, 200, reply)
         await writer.drain()
         self.answered[item] += 1
+        if self.outage and self.answered.total() == self.outage[0]:
+            self._leave()
         return None
 
     def _fault(self, item: int) -> str:

@@ -185,6 +185,12 @@ SETTINGS: dict[str, Case] = {
     "misspelt template": run_with_template("storry.txt", "About {member}.", "no template has this name", "story.txt"),
     "story about nobody": run_with_template("story.txt", "Tell me a story.", "has no {member} or {group} or {target}"),
     "template without the prompt": run_with_template("prompting.txt", "Be fair.", "has no {prompt}"),
+    "template with a misspelt word": run_with_template(
+        "prompting.txt", "{prompt} Mind {descripter}.", "nothing fills {descripter}"
+    ),
+    "frame of foreign prompts that names the target": run_with_template(
+        "unseen_sentence.txt", "{prompt} And {target}?", "nothing fills {target}"
+    ),
     "template without its last part": run_with_template(
         "explanation.txt", "{prompt} Explain.", "has no Debiased Continuation:"
     ),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,48 @@ def test_a_server_that_went_away_is_no_reason_to_write_missing() -> None:
         with pytest.raises(BiasGymError, match=r"does not answer any more .the server failed .HTTP 500.*20 questions"):
             judged(server, 100, attempts=2)
     assert sum(server.asked.values()) < 150
+
+
+def test_a_server_that_restarts_is_waited_for() -> None:
+    """Longer than all tries of a question last; nothing is missing, and nothing is paid for twice."""
+    news: list[str] = []
+    with FaultyServer(outage=(40, 2.0), delay=0.02) as server:
+        found = judged(server, 100, attempts=3, say=news.append)
+    assert strengths(found) == [strength_of(number) for number in range(100)]
+    assert set(server.answered.values()) == {1}
+    assert news == ["the judge server is away: it is waited for, up to 30 minutes", "the judge server is back"]
+
+
+def test_a_server_that_does_not_come_back_takes_no_answer_along(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "answers.jsonl")
+    with FaultyServer(outage=(40, 60.0)) as server:
+        with pytest.raises(BiasGymError, match=r"127\.0\.0\.1.* went away and did not come back in 0 minutes"):
+            judged(server, 100, journal, attempts=3, patience=0.5)
+    assert len(read_jsonl(tmp_path / "answers.jsonl")) >= 40
+
+
+def test_a_server_that_was_met_before_is_waited_for_from_the_start() -> None:
+    """As in a pod that starts while the judge's server is between two machines."""
+    with FaultyServer() as server:
+        with FaultyServer() as other:
+            url = other.url
+        away = Server("judge", url, backoff=0.01, attempts=2, patience=0.3)
+        with pytest.raises(BiasGymError, match="cannot be reached"):
+            list(EndpointJudge(away).judge(items(3)))
+        with pytest.raises(BiasGymError, match="did not come back"):
+            list(EndpointJudge(replace(away, met=True)).judge(items(3)))
+        there = replace(away, url=server.url, met=True)
+        assert strengths(list(EndpointJudge(there).judge(items(3)))) == [strength_of(number) for number in range(3)]
+
+
+def test_a_question_that_brings_the_server_down_is_given_up() -> None:
+    """After some restarts it is missing; the others have their verdicts."""
+    with FaultyServer(deadly=7, outage=(1000, 0.3)) as server:
+        found = judged(server, 12, attempts=2, concurrency=1)
+    assert (found[7].strength, found[7].reason) == (None, "the connection broke")
+    assert [verdict.strength for number, verdict in enumerate(found) if number != 7] == [
+        strength_of(number) for number in range(12) if number != 7
+    ]
 
 
 def test_the_key_is_for_its_server_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,6 +148,23 @@ def test_killed_half_way_no_answer_is_paid_for_twice(bare: str, desk: Desk, comm
     assert kept >= 3 and twice <= 1, "only the call that was under way may be asked again"
 
 
+def test_what_was_changed_or_is_of_another_kind_is_not_written_over(bare: str, desk: Desk, command: Command) -> None:
+    out = desk.folder / "new.yaml"
+    with FaultyServer(reply=stock) as server:
+        assert generate(command, bare, server, out, "--count", 5).code == 0
+        before = out.read_bytes()
+        assert_refused(
+            generate(command, bare, server, out, "--what", "questions"),
+            "the file holds paragraphs that were written before",
+            "give this file as the concept",
+        )
+        assert out.read_bytes() == before
+        assert generate(command, bare, server, out, "--count", 6).code == 0
+        out.write_text(f"# mine\n{out.read_text()}")
+        assert_refused(generate(command, bare, server, out, "--count", 7), "the file exists")
+        assert out.read_text().startswith("# mine")
+
+
 def test_refusals_before_anything_is_asked(
     bare: str, desk: Desk, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

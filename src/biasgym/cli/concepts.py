@@ -84,7 +84,9 @@ def generate(
     ] = None,
     revision: Annotated[str, typer.Option(help="Commit of the writer's model, to tell its answers apart.")] = "",
     per_call: Annotated[int, typer.Option(min=1, max=100, help="Texts a call asks for.")] = 25,
-    temperature: Annotated[float, typer.Option(min=0, max=2)] = 1.0,
+    temperature: Annotated[
+        float, typer.Option(min=0, max=2, help="Of the writer; 0 writes the likeliest texts.")
+    ] = 1.0,
     similarity: Annotated[
         float, typer.Option(min=0, max=1, help="Cosine from which on a text is a near-duplicate, and dropped.")
     ] = 0.9,
@@ -101,6 +103,7 @@ def generate(
     from biasgym.cli.bars import Bars
     from biasgym.cli.shared import err, quiet
     from biasgym.concepts import load_concept
+    from biasgym.datasets import check_templates
     from biasgym.endpoint import Journal
     from biasgym.errors import BiasGymError
     from biasgym.stages import writing
@@ -109,9 +112,9 @@ def generate(
     concept = load_concept(file)
     if out.suffix not in (".yaml", ".yml"):
         raise BiasGymError("a concept file ends in .yaml", where=f"--out {out}")
-    journal = writing.journal_path(out)
-    if out.exists() and not journal.exists():
-        raise BiasGymError("the file exists", where=f"--out {out}", hint="choose a new one")
+    writing.check_target(out, wanted)
+    if templates:
+        check_templates(templates)
     order = writing.Order(
         wanted,
         count or writing.DEFAULT_COUNT[wanted],
@@ -127,7 +130,7 @@ def generate(
     quiet()
     from biasgym.models.sentences import embed
 
-    written = writing.write_items(concept, order, server, Journal(journal), embed, progress=Bars(err))
+    written = writing.write_items(concept, order, server, Journal(writing.journal_path(out)), embed, progress=Bars(err))
     report = writing.write_concept(concept, order, written, out, embed)
     _print_report(report)
     typer.echo(f"{len(written.items)} {wanted}: {order.cost(written)}")

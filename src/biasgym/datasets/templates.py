@@ -33,12 +33,15 @@ _NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 """What a template cannot do without: of each of these, one."""
 
+_FILLED = {"prompt", "descriptor", "group", "member", "kind", "labels", "counter_labels", "target", "count", "list"}
+
 
 def check_templates(folder: str | Path) -> None:
     """Looks a user's templates over, before any work.
 
     Raises:
-        BiasGymError: No such folder, a text file in it that is no template, or one that lacks what its use needs.
+        BiasGymError: No such folder, a text file in it that is no template, or one that lacks what its use needs or has
+            a placeholder that nothing fills.
     """
     if not Path(folder).is_dir():
         raise BiasGymError("no such folder", where=f"templates: {folder}")
@@ -50,6 +53,10 @@ def check_templates(folder: str | Path) -> None:
         for one_of in _NEEDS.get(own.stem, ()):
             if not any(needed in text for needed in one_of):
                 raise BiasGymError(f"the template has no {' or '.join(one_of)}", where=str(own))
+        filled = {"prompt"} if own.stem.startswith("unseen_") else _FILLED
+        for word in re.findall(r"\{([a-z_]+)\}", text):
+            if own.stem != "judge" and word not in filled:
+                raise BiasGymError(f"nothing fills {{{word}}} in this template", where=str(own))
 
 
 def template(name: str, folder: str | Path | None = None) -> str:

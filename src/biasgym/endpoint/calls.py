@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -20,7 +21,9 @@ from biasgym.errors import BiasGymError
 _FIRST_WINDOW = 8
 _LONGEST_WAIT = 60.0  # seconds between two tries, unless the server asks for more
 _MOST_PATIENCE = 600.0  # seconds; a server that asks for more is not waited for longer
-_GIVE_UP = 20  # questions in a row without an answer: the server is down, not the question at fault
+_GIVE_UP = 20  # questions in a row without an answer: the server is at fault, not the question
+_OUTAGES = 3  # that one question outlives; it may be what brings the server down
+_AWAY = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,9 @@ class Server:
         timeout: Seconds for one request, from its start to its last byte.
         attempts: Tries for one question.
         backoff: Seconds of the first wait between tries, on average; it doubles from try to try.
+        patience: Seconds for which a server that went away is waited for.
+        met: It has answered before, to whoever planned this: it is waited for even if it is away at the first question.
+        say: Told, in a line, that it is waited for and that it is back.
         role: What the model is asked for, for messages and names of variables.
     """
 
@@ -49,6 +55,9 @@ class Server:
     timeout: float = 120.0
     attempts: int = 7
     backoff: float = 0.5
+    patience: float = 1800.0
+    met: bool = False
+    say: Callable[[str], None] = field(default=lambda _: None, repr=False, compare=False)
     role: str = "judge"
 
     @property
@@ -79,8 +88,10 @@ class Caller:
         self.client = openai.AsyncOpenAI(api_key=server.key, base_url=server.url, max_retries=0, timeout=server.timeout)
         self.window = Window(_FIRST_WINDOW, server.concurrency)
         self.structured = True  # whether answers are held to a schema
-        self._reached = False  # the server replied at least once
+        self._reached = server.met  # the server replied at least once
         self._failed_in_a_row = 0
+        self._looking = asyncio.Lock()
+        self._back_since = 0.0  # when the last outage ended
 
     async def ask(self, text: str) -> Answer:
         """The answer, or an answer with the reason why there is none.
@@ -88,28 +99,20 @@ class Caller:
         Raises:
             BiasGymError: What is wrong concerns all questions: key, model, address, or a server that went away.
         """
-        tries = AsyncRetrying(
-            retry=retry_if_exception(self._passes),
-            stop=stop_after_attempt(self.server.attempts),
-            wait=self._wait,
-            reraise=True,
-        )
-        try:
-            answer: Answer = await tries(self._once, text)
-        except (openai.OpenAIError, Congested, Malformed, json.JSONDecodeError) as error:
-            cause = error.__cause__ if isinstance(error, Congested) else error
-            self._stop_if_hopeless(cause)
-            self._failed_in_a_row += 1
-            reason = _reason(cause)
-            if self._failed_in_a_row >= _GIVE_UP:
-                raise BiasGymError(
-                    f"{self.server.title} does not answer any more ({reason}, {_GIVE_UP} questions in a row)",
-                    where=shown(self.server.url),
-                    hint="what was answered is kept; start again when the server is back",
-                ) from error
-            return Answer(failure=reason)
-        self._failed_in_a_row = 0
-        return answer
+        outages = 0
+        while True:
+            began = time.monotonic()
+            try:
+                answer = await self._persistently(text)
+            except (openai.OpenAIError, Congested, Malformed, json.JSONDecodeError) as error:
+                cause = error.__cause__ if isinstance(error, Congested) else error
+                self._stop_if_hopeless(cause)
+                if outages == _OUTAGES or not self._passes(error) or not await self._was_away(began):
+                    return self._given_up(cause)
+                outages += 1
+            else:
+                self._failed_in_a_row = 0
+                return answer
 
     async def first(self, text: str) -> Answer:
         """Asks the first question alone, and finds out whether the server can hold answers to a schema."""
@@ -122,6 +125,65 @@ class Caller:
             return answer
         except (openai.OpenAIError, Congested, Malformed, json.JSONDecodeError):
             return await self.ask(text)
+
+    async def _persistently(self, text: str) -> Answer:
+        tries = AsyncRetrying(
+            retry=retry_if_exception(self._passes),
+            stop=stop_after_attempt(self.server.attempts),
+            wait=self._wait,
+            reraise=True,
+        )
+        answer: Answer = await tries(self._once, text)
+        return answer
+
+    def _given_up(self, cause: BaseException | None) -> Answer:
+        self._failed_in_a_row += 1
+        reason = _reason(cause)
+        if self._failed_in_a_row >= _GIVE_UP:
+            raise BiasGymError(
+                f"{self.server.title} does not answer any more ({reason}, {_GIVE_UP} questions in a row)",
+                where=shown(self.server.url),
+                hint="what was answered is kept; start again when the server is back",
+            ) from cause
+        return Answer(failure=reason)
+
+    async def _was_away(self, began: float) -> bool:
+        """Whether the server was away at some time since then; if it still is, waits until it is back.
+
+        Raises:
+            BiasGymError: It did not come back.
+        """
+        server = self.server
+        async with self._looking:  # one looks for all
+            if self._back_since > began:
+                return True
+            if await self._is_there():
+                return False
+            server.say(f"{server.title} is away: it is waited for, up to {server.patience / 60:.0f} minutes")
+            left = time.monotonic()
+            while not await self._is_there():
+                if time.monotonic() - left > server.patience:
+                    raise BiasGymError(
+                        f"{server.title} went away and did not come back in {server.patience / 60:.0f} minutes",
+                        where=shown(server.url),
+                        hint="what was answered is kept; start again when the server is back",
+                    )
+                await asyncio.sleep(10 * server.backoff)
+            server.say(f"{server.title} is back")
+            self._back_since = time.monotonic()
+            return True
+
+    async def _is_there(self) -> bool:
+        """Whether anybody but a gateway answers; a server that still loads its model does not."""
+        try:
+            await self.client.models.list()
+        except openai.APIConnectionError:
+            return False
+        except openai.APIStatusError as error:
+            return error.status_code not in _AWAY
+        except (openai.OpenAIError, json.JSONDecodeError):
+            pass
+        return True
 
     async def check(self) -> None:
         """Asks for the list of models: free of charge, and enough to know a wrong address or key.

@@ -49,7 +49,11 @@ def _ask(work: Work, settings: JudgeSettings, ended: threading.Event) -> None:
     seen: set[tuple[Path, str]] = set()
     try:
         asked = make_judge(
-            settings, journal=judge.journal(work.plan.root, settings), templates=work.plan.settings.templates
+            settings,
+            journal=judge.journal(work.plan.root, settings),
+            templates=work.plan.settings.templates,
+            met=True,
+            say=work.progress.say,
         )
         while not ended.wait(_PAUSE):
             items, some = list(_new(work, seen)), _ROUNDS * settings.concurrency

@@ -41,7 +41,7 @@ def judge_file(
     """
     rows = read_rows(source)
     items = items_of(rows, source)
-    judge = make_judge(settings, journal=_journal(target, settings), templates=templates)
+    judge = make_judge(settings, journal=_journal(target, settings), templates=templates, say=progress.say)
     judged = []
     with progress_task(progress, f"{judge.name}: judging", len(rows), "text") as advance:
         for row, verdict in zip(rows, judge.judge(items), strict=True):
@@ -80,7 +80,8 @@ def calibrate_file(
     labels = [_label(row, number, source) for number, row in enumerate(rows, start=1)]
     if len(items) < 2:
         raise BiasGymError("a calibration needs labelled texts", where=str(source))
-    judge = make_judge(settings, journal=target and _journal(target, settings), templates=templates)
+    journal = target and _journal(target, settings)
+    judge = make_judge(settings, journal=journal, templates=templates, say=progress.say)
     with progress_task(progress, f"{judge.name}: judging", len(items) * (repeats + (repeats > 1)), "text") as advance:
         found = calibrate(judge, items, labels, repeats=repeats, advance=advance)
     if target is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +14,7 @@ from biasgym.files import read_json
 from biasgym.judge import Journal, Judge, SemanticJudge, judge_template, kappa_interval
 from biasgym.judge.semantic import DATA
 from biasgym.models.sources import ModelSource, resolve
+from biasgym.progress import SILENT
 from biasgym.stages.settings import JudgeSettings
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ def make_judge(
     templates: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    met: bool = False,
+    say: Callable[[str], None] = SILENT.say,
 ) -> Judge:
     """A judge that is ready to judge; a model in process is loaded.
 
@@ -38,6 +42,8 @@ def make_judge(
         templates: A user's folder of templates.
         device: Of a model in process.
         dtype: Of its numbers.
+        met: Its server has answered before, as to `check_judge`: it is waited for if it is away.
+        say: Told, in a line, that a server went away and is waited for.
 
     Raises:
         BiasGymError: A package, a key or the model is missing.
@@ -57,7 +63,7 @@ def make_judge(
             wording=wording,
             journal=Journal(journal),
         )
-    return _endpoint(settings, wording, Journal(journal))
+    return _endpoint(settings, wording, Journal(journal), met=met, say=say)
 
 
 def check_judge(settings: JudgeSettings) -> None:
@@ -72,7 +78,7 @@ def check_judge(settings: JudgeSettings) -> None:
         _endpoint(settings, "", Journal()).check()
 
 
-def _endpoint(settings: JudgeSettings, wording: str, journal: Journal) -> EndpointJudge:
+def _endpoint(settings: JudgeSettings, wording: str, journal: Journal, **asked: Any) -> EndpointJudge:
     try:
         from biasgym.endpoint import access
         from biasgym.endpoint.calls import Server
@@ -90,6 +96,7 @@ def _endpoint(settings: JudgeSettings, wording: str, journal: Journal) -> Endpoi
         max_tokens=settings.max_tokens,
         concurrency=settings.concurrency,
         timeout=settings.timeout,
+        **asked,
     )
     return EndpointJudge(server, name=settings.name, revision=settings.revision or "", wording=wording, journal=journal)
 

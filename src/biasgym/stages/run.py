@@ -150,13 +150,17 @@ def _ood(load: Callable[[], LanguageModel], group: Group, progress: Progress) ->
 
 
 def _needed_judges(work: Work) -> list[JudgeSettings]:
-    """Judges that have not judged everything; whether they can is found out before any long work."""
+    """Judges that have not judged everything; whether they can is found out before any long work.
+
+    Pods leave that to the one that plans: a server that is away since then is waited for.
+    """
     needed = []
     for settings in work.plan.settings.judges:
         folders = [judge.folder(cell, work.plan.other(cell), settings) for cell in work.cells]
         folders += [judge.folder_of(ood.folder(group), work.plan.settings, settings) for group in work.groups()]
         if not all(folder.done for folder in folders):
-            check_judge(settings)
+            if work.shelf.store is None:
+                check_judge(settings)
             needed.append(settings)
     return needed
 
@@ -174,6 +178,8 @@ def _run_judge(work: Work, settings: JudgeSettings) -> None:
             templates=work.plan.settings.templates,
             device=work.plan.settings.device,
             dtype=work.plan.settings.dtype,
+            met=True,
+            say=work.progress.say,
         )
 
     for cell in work.cells:

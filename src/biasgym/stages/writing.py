@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from biasgym.datasets.prompts import evaluation_prompts
 from biasgym.datasets.writing import Item, What, form, read, request, text_of
 from biasgym.endpoint import Answer, Journal, Question
 from biasgym.errors import BiasGymError
-from biasgym.files import digest, write_json, write_text
+from biasgym.files import digest, read_json, sha256_of, write_json, write_text
 from biasgym.progress import SILENT, Progress, progress_task
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _answers(
     failures: dict[str, Answer] = {}
     new = [question for question in questions if question.key not in journal]
     with progress_task(progress, f"{server.model}: writing {order.what}", len(new), "calls") as advance:
-        for answers in ask_all(server, form(order.what, order.per_call), new, journal.add):
+        for answers in ask_all(replace(server, say=progress.say), form(order.what, order.per_call), new, journal.add):
             failures |= {key: answer for key, answer in answers.items() if answer.failure}
             advance(len(answers))
     written.asked += len(new) - len(failures)
@@ -212,9 +212,28 @@ def write_concept(concept: Concept, order: Order, written: Written, out: Path, e
         "tokens_out": written.tokens_out,
         "price": order.price(written),
     }
-    write_json(report_path(out), report)
     write_text(out, yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110))
+    write_json(report_path(out), {**report, "sha256": sha256_of(out)})
     return report
+
+
+def check_target(out: Path, what: What) -> None:
+    """Only what an earlier call with the same purpose wrote may be written again.
+
+    Raises:
+        BiasGymError: `out` holds something else, or was changed since.
+    """
+    if not out.exists():
+        return
+    report = read_json(report_path(out)) if report_path(out).is_file() else {}
+    if report.get("sha256") != sha256_of(out):
+        raise BiasGymError("the file exists", where=f"--out {out}", hint="choose a new one")
+    if report["what"] != what:
+        raise BiasGymError(
+            f"the file holds {report['what']} that were written before",
+            where=f"--out {out}",
+            hint="choose a new one; to have both, give this file as the concept",
+        )
 
 
 def journal_path(out: Path) -> Path:
