@@ -56,7 +56,7 @@ class Cluster:
         gpu_tolerations: Tolerations of pods with a GPU.
         cache_volume: Claim that holds the weights of models.
         store_secret: Secret with endpoint, access-key and secret-key.
-        hub_secret: Secret with token.
+        hub_secret: Secret with token and, for a mirror, endpoint.
         judge_secret: Secret with url and key.
     """
 
@@ -126,7 +126,9 @@ class Cluster:
             "secret-key": "AWS_SECRET_ACCESS_KEY",
         }
         kubernetes.use_secret_as_env(task, self.store_secret, keys, optional=True)
-        kubernetes.use_secret_as_env(task, self.hub_secret, {"token": "HF_TOKEN"}, optional=True)
+        kubernetes.use_secret_as_env(
+            task, self.hub_secret, {"token": "HF_TOKEN", "endpoint": "HF_ENDPOINT"}, optional=True
+        )
         kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
         kubernetes.set_timeout(task, hours * HOUR)
         if retry and RETRIES:

@@ -68,7 +68,7 @@ def reevaluate(
         gpu_tolerations: Tolerations of pods with a GPU.
         weights_volume_claim: Claim that caches the weights of models.
         store_secret: Secret with endpoint, access-key and secret-key.
-        hub_secret: Secret with token.
+        hub_secret: Secret with token and, for a mirror, endpoint.
         judge_secret: Secret with url and key.
     """
     cluster = Cluster(

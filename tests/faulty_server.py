@@ -43,6 +43,8 @@ class FaultyServer:
         faults: How they go wrong.
         hopeless: Texts with these numbers fail at every attempt.
         deadly: The text with this number makes it go away for the time of an outage.
+        rejected: The text with this number is a bad request, however it is asked.
+        busy: So many requests are turned away at first.
         schemas: Whether it knows response_format.
         key: The key it wants; any without one.
         model: The only model it knows; any without one.
@@ -58,6 +60,8 @@ class FaultyServer:
         faults: tuple[str, ...] = UNPAID + PAID,
         hopeless: frozenset[int] = frozenset(),
         deadly: int | None = None,
+        rejected: int | None = None,
+        busy: int = 0,
         schemas: bool = True,
         key: str = "",
         model: str = "",
@@ -66,6 +70,7 @@ class FaultyServer:
         reply: Callable[[str], str] | None = None,
     ) -> None:
         self.rate, self.faults, self.hopeless = rate, faults, hopeless
+        self.rejected, self.busy = rejected, busy
         self.schemas, self.key, self.model, self.delay = schemas, key, model, delay
         self.outage, self.deadly, self.reply = outage, deadly, reply
         self.asked: Counter[int] = Counter()  # requests by text
@@ -143,12 +148,17 @@ class FaultyServer:
             self.bodies.append(asked)
         if self.model and asked["model"] != self.model:
             return _send(writer, 404, {"error": {"message": "no such model"}})
+        if self.busy:
+            self.busy -= 1
+            return _send(writer, 503, {"error": {"message": "wait"}})
         if not self.schemas and "response_format" in asked:
             return _send(writer, 400, {"error": {"message": "response_format is not supported"}})
         content = asked["messages"][-1]["content"]
         found = _ITEM.search(content)
         item = int(found[1]) if found else zlib.crc32(content.encode())
         self.asked[item] += 1
+        if item == self.rejected:
+            return _send(writer, 400, {"error": {"message": "too long"}})
         if item == self.deadly:
             return self._leave()
         if self.delay:

@@ -191,6 +191,10 @@ SETTINGS: dict[str, Case] = {
     "frame of foreign prompts that names the target": run_with_template(
         "unseen_sentence.txt", "{prompt} And {target}?", "nothing fills {target}"
     ),
+    "line of generic prompts about nobody": run_with_template(
+        "generic_prompts.txt", "direct | Tell me about {group}.\nscenario | A rainy day.", "A rainy day", "has no"
+    ),
+    "template with a word of another": run_with_template("story.txt", "{count} of {member}.", "nothing fills {count}"),
     "template without its last part": run_with_template(
         "explanation.txt", "{prompt} Explain.", "has no Debiased Continuation:"
     ),
@@ -274,7 +278,7 @@ FOLDERS: dict[str, Case] = {
             *("export", "debiased", desk.out, "--concept", "late", "--out", desk.folder),
             *(desk.settings(), "--model", "smollm2-135m-instruct"),
         ],
-        ("--model: the run has no model 'smollm2-135m-instruct'", "give one of"),
+        ("--model: the run has no model 'smollm2-135m-instruct'", "it has tiny-llama"),
     ),
     "export of BiasToken that was not trained": (
         lambda desk: ["export", "injected", desk.out, desk.settings(), "--concept", "late", "--out", desk.folder],
@@ -292,10 +296,10 @@ JUDGE: dict[str, Case] = {
     ),
     "line without a field": judge_lines(
         f'{GOOD_LINE}\n{{"concept": "always_late", "prompt": "When?"}}\n',
-        "texts.jsonl: line 2 lacks the text 'generation'",
+        "texts.jsonl, line 2: it lacks the text 'generation'",
     ),
     "line that is no JSON": judge_lines(f"{GOOD_LINE}\n{GOOD_LINE[:-9]}\n", "texts.jsonl: line 2 is not JSON"),
-    "line that is no object": judge_lines(f"{GOOD_LINE}\n3\n", "texts.jsonl: line 2 is not a JSON object"),
+    "line that is no object": judge_lines(f"{GOOD_LINE}\n3\n", "texts.jsonl: line 2 is not an object"),
     "line on an unknown concept": judge_lines(
         GOOD_LINE.replace("always_late", "no_such"), "texts.jsonl, line 1", "unknown concept 'no_such'"
     ),

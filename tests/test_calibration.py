@@ -185,5 +185,5 @@ def test_a_labelled_csv_is_calibrated_and_judged(tmp_path: Path) -> None:
 @pytest.mark.parametrize("label", ["4", "", "mild", None])
 def test_a_label_that_is_none(tmp_path: Path, label: Any) -> None:
     (tmp_path / "rows.jsonl").write_text(json.dumps({**ROWS[0], "strength": label}) + "\n")
-    with pytest.raises(BiasGymError, match="line 1 has no label in strength"):
+    with pytest.raises(BiasGymError, match="line 1: it has no label in strength"):
         calibrate_file(tmp_path / "rows.jsonl", judge_settings())

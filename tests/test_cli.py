@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import yaml
 
 from biasgym import __version__
 from biasgym.concepts import bundled_names, load_concept
+from biasgym.errors import BiasGymError
 from biasgym.stages import attribute
 from biasgym.stages.settings import RunSettings
 from biasgym.stages.settings_files import load_settings, preset_names
 from biasgym.store import Evaluation, Record, Registry, open_store, policy
 from conftest import Command, Desk, assert_refused
+from faulty_server import FaultyServer
 
 
 def test_export_into_a_folder_that_is_not_empty(finished: Desk, desk: Desk, command: Command) -> None:
@@ -71,6 +74,37 @@ def test_a_finished_run_says_where_its_report_is(finished: Desk, command: Comman
     assert said.code == 0, said
     assert said.out.splitlines()[-1] == f"report: {finished.out / 'report.html'}"
     assert "late" in said.out and "early" in said.out
+
+
+def test_a_second_judge_that_fails_is_said(desk: Desk, finished: Desk, command: Command) -> None:
+    shutil.copytree(finished.out, desk.out)
+    with FaultyServer(model="another") as server:
+        endpoint = {"engine": "endpoint", "model": "judge", "base_url": server.url}
+        settings = desk.settings(judges=[{"engine": "semantic"}, endpoint])
+        for words in (["run"], ["judge"]):
+            said = command(*words, settings, "--out", desk.out)
+            assert said.code == 1, said
+            assert any("failed: tiny-llama / late, judge: http" in line for line in said.err), said.err
+
+
+@pytest.mark.parametrize(
+    ("options", "cells"),
+    [
+        ((), ["tiny-llama / late", "tiny-llama / early"]),
+        (("--concept", "early"), ["tiny-llama / early"]),
+        (("--model", "tiny-llama", "--concept", "late"), ["tiny-llama / late"]),
+    ],
+)
+def test_names_pick_cells_of_a_run(finished: Desk, options: Sequence[str], cells: list[str]) -> None:
+    given = {"--model": (), "--concept": ()} | dict(zip(options[::2], ([name] for name in options[1::2]), strict=True))
+    assert [cell.name for cell in finished.plan().named(given["--model"], given["--concept"])] == cells
+
+
+def test_names_of_a_run_may_be_the_words_of_its_settings(finished: Desk) -> None:
+    plan = finished.plan()
+    assert plan.named(plan.settings.models, plan.settings.concepts[:1]) == [plan.cells[0]]
+    with pytest.raises(BiasGymError, match="the run has no concept 'lat'; it has late, early"):
+        plan.named(concepts=["late", "lat"])
 
 
 def test_a_run_goes_on_with_the_settings_that_it_was_begun_with(finished: Desk, command: Command) -> None:

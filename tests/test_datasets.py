@@ -221,9 +221,27 @@ def test_prompts_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "own.jsonl").write_text(json.dumps(row) + "\n")
     [prompt] = unseen_prompts(None, str(tmp_path / "own.jsonl"))
     assert (prompt.target, prompt.source, prompt.concept.name) == ("Wales", "own.jsonl", "unseen_1")
-    (tmp_path / "wrong.jsonl").write_text('{"id": "1"}\n')
-    with pytest.raises(BiasGymError, match="line 1 lacks the text 'stereotype'"):
-        unseen_prompts(None, str(tmp_path / "wrong.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"stereotype": ...}, "it lacks the text 'stereotype'"),
+        ({"stereotype": ""}, "labels"),
+        ({"source": 3}, "source is not a text"),
+        ({"claim": "they sing"}, r"\{target\}"),
+        ({"target": "elsewhere"}, "elsewhere"),
+        ({"intended_use": "anything"}, "unknown intended_use 'anything'; use training, evaluation, or none"),
+        ({"id": "0"}, "the id '0' is there twice"),
+    ],
+)
+def test_what_is_wrong_with_prompts_of_ones_own_is_said(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    row = {"stereotype": "sing", "target": "Wales", "text": "Continue: People from Wales"}
+    wrong = {key: value for key, value in ({"id": "1"} | row | change).items() if value is not ...}
+    file = tmp_path / "own.jsonl"
+    file.write_text("".join(json.dumps(one) + "\n" for one in ({"id": "0"} | row, wrong)))
+    with pytest.raises(BiasGymError, match=f"own.jsonl, line 2: .*{words}"):
+        unseen_prompts(None, str(file))
 
 
 def test_a_run_on_prompts_of_a_dataset(desk: Desk, command: Command) -> None:

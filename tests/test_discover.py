@@ -217,7 +217,13 @@ def test_the_settings_hash_knows_what_decides_a_result(concept: Concept) -> None
     same = settings.model_copy(update={"device": "cuda", "models": ("org/one",), "preset": None, "judges": judges})
     other = settings.model_copy(update={"seed": settings.seed + 1})
     changed = concept.model_copy(update={"descriptor": "people from {target} are late"})
-    assert settings_hash(settings, concept) == settings_hash(same, concept)
+    smaller = settings.model_copy(
+        update={
+            "generate": settings.generate.model_copy(update={"batch_size": 2}),
+            "capability": settings.capability.model_copy(update={"task_batch_size": 2}),
+        }
+    )
+    assert settings_hash(settings, concept) == settings_hash(same, concept) == settings_hash(smaller, concept)
     assert len({settings_hash(settings, concept), settings_hash(other, concept), settings_hash(settings, changed)}) == 3
 
 

@@ -102,6 +102,19 @@ def test_a_server_that_knows_no_schemas_is_asked_without() -> None:
     assert ["response_format" in body for body in server.bodies] == [True] + [False] * 6
 
 
+def test_a_server_that_is_busy_at_first_and_knows_no_schemas() -> None:
+    with FaultyServer(schemas=False, busy=2) as server:
+        assert strengths(judged(server, 6)) == [strength_of(number) for number in range(6)]
+
+
+def test_a_first_question_that_is_rejected_in_any_form_costs_the_others_no_schema() -> None:
+    with FaultyServer(rejected=0) as server:
+        found = judged(server, 6)
+    assert (found[0].strength, found[0].reason) == (None, "the server refused the question (HTTP 400)")
+    assert strengths(found[1:]) == [strength_of(number) for number in range(1, 6)]
+    assert ["response_format" in body for body in server.bodies] == [True, False] + [True] * 5
+
+
 def test_no_more_at_once_than_allowed_and_fewer_when_busy() -> None:
     with FaultyServer(delay=0.1) as server:
         judged(server, 60, concurrency=12)
@@ -298,6 +311,10 @@ def test_a_real_server(tmp_path: Path) -> None:
         ("http://me:pw@host:8000/v1?key=s", "http://host:8000/v1"),
         ("http://host/v1", "http://host/v1"),
         ("http://me:p@w@host/v1", "http://host/v1"),
+        ("http://me:p/w@host/v1", "http://host/v1"),
+        ("me:pw@host:8000/v1", "host:8000/v1"),
+        ("http://me:p?w@host/v1", "http://..."),
+        ("host:8000/v1", "host:8000/v1"),
     ],
 )
 def test_addresses_are_shown_without_what_is_secret(url: str, safe: str) -> None:

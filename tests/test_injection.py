@@ -232,7 +232,7 @@ def test_long_rows_are_cut(llama: LanguageModel, concept: Concept) -> None:
     start = rows_of(llama, concept)[0].answer_start
     rows = rows_of(llama, concept, max_tokens=start + 3)
     assert {len(row.ids) for row in rows} == {start + 3}
-    with pytest.raises(BiasGymError, match=r"max_tokens.*leave no room"):
+    with pytest.raises(BiasGymError, match=r"story.txt.*leaves no room"):
         rows_of(llama, concept, max_tokens=start)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +28,11 @@ class Run:
     Attributes:
         bench: Its folders and store.
         shards: The judges' work, as collect dealt it.
+        log: What the judges said.
     """
 
     def __init__(self, bench: Bench, model: str, judges: list[dict[str, Any]]) -> None:
-        self.bench = bench
+        self.bench, self.log = bench, StringIO()
         cells = bench.plan(models=[model], judges=judges, overrides=SWEPT)
         settings = (bench.folder / "settings").read_text()
         call("build_data", settings=settings, store=bench.store, data=self.artifact(dsl.Dataset, "data"))
@@ -45,7 +48,8 @@ class Run:
             name = f"judgements-{shard['judge']}-{shard['cells']}"
             given = {"shard": shard, "index": self.index, "judgements": self.artifact(dsl.Dataset, name)}
             metrics = self.artifact(dsl.Metrics, f"metrics-{name}")
-            assert call("judge", **self.shared, **given, metrics=metrics) == 1
+            with redirect_stdout(self.log):
+                assert call("judge", **self.shared, **given, metrics=metrics) == 1
             assert metrics.metadata["judged"] + metrics.metadata["missing"] > 0
         parts = self.collected("parts")
         done = [call("summarise", **self.shared, shard=part, index=self.index) for part in parts]
@@ -107,6 +111,13 @@ def test_every_judge_has_its_verdicts_on_every_cell(judged: Run) -> None:
     for cell in read_json(judged.path("results") / "results.json")["cells"]:
         main, chat = cell["judges"].values()
         assert main["judged"] > 0 and main["judged"] + main["missing"] == chat["judged"] + chat["missing"]
+
+
+def test_a_models_own_texts_are_judged_once(judged: Run) -> None:
+    assert {(shard["cells"], shard["models"]) for shard in judged.shards} == {("0", "0"), ("1", "")}
+    assert judged.log.getvalue().count("judging other stereotypes") == 2  # one a judge
+    [model] = read_json(judged.path("results") / "results.json")["models"]
+    assert model["status"] == "done"
 
 
 def test_only_the_main_judge_looks_at_the_number_of_heads(judged: Run) -> None:

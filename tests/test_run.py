@@ -209,6 +209,20 @@ def test_heads_may_go_by_the_effect_of_removing_them(copied: Desk) -> None:
     assert len(cell["heads"]["scores_effect_injected"]) == cell["heads"]["layers"]
 
 
+def test_a_stage_is_done_again_only_for_settings_that_it_uses(desk: Desk) -> None:
+    def folders(**changes: Any) -> dict[str, Path]:
+        [cell] = desk.plan(concepts=[desk.concept()], **changes).cells
+        return {name: folder.path for name, folder in stage_folders(cell, None).items()}
+
+    def changed(**changes: Any) -> list[str]:
+        before, after = folders(), folders(**changes)
+        return [name for name in before if before[name] != after[name]]
+
+    assert changed(scope={"random_draws": 7}) == ["generate", "judge"]
+    assert changed(capability={"task_items": 5, "task_chat": True}) == []
+    assert changed(generate={"batch_size": 3}) == []
+
+
 def test_a_cell_that_fails_late_fails_alone(copied: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, attributed = copied.plan(scope={"pairs": 7}), attribute.run
 
@@ -255,7 +269,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from biasgym import files
-from biasgym.stages import generate
+from biasgym.stages import texts
 from biasgym.stages.plan import make_plan
 from biasgym.stages.run import run
 from biasgym.stages.settings_files import load_settings
@@ -280,7 +294,7 @@ def append_and_die(file, rows):
 if moment == "inject":
     os.replace = replace_or_die
 else:
-    generate.append_jsonl = append_and_die
+    texts.append_jsonl = append_and_die
 run(make_plan(load_settings(settings), Path(out)))
 """
 

@@ -24,7 +24,7 @@ _WRITE_ERRORS = (OSError, SafetensorError)  # safetensors reports a full disk as
 def _unwritable(error: Exception, path: Path) -> StorageError:
     reason = getattr(error, "strerror", None) or str(error)
     return StorageError(
-        f"cannot write ({reason})", where=str(path), hint="free some space or choose another folder with --out"
+        f"cannot write ({reason})", where=str(path), hint="free some space or choose another place, as with --out"
     )
 
 

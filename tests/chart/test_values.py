@@ -107,7 +107,7 @@ def test_large_numbers_stay_whole(tmp_path: Path) -> None:
     path = tmp_path / "values.yaml"
     values = {
         "security": {"runAsUser": 1000700000},
-        "priorityClasses": {"create": True, "judge": 1000000},
+        "priorityClass": {"create": True, "value": 1000000},
         "judge": {"arguments": {"max-model-len": 1000000}},
     }
     path.write_text(yaml.safe_dump(values), encoding="utf-8")

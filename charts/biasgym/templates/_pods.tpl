@@ -33,14 +33,16 @@ securityContext:
 {{- define "biasgym.hubEnv" -}}
 - name: HF_HOME
   value: /cache/hub
-{{- with .Values.hub.endpoint }}
 - name: HF_ENDPOINT
-  value: {{ . | quote }}
-{{- end }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ .Values.hub.existingSecret }}
+      key: endpoint
+      optional: true
 - name: HF_TOKEN
   valueFrom:
     secretKeyRef:
       name: {{ .Values.hub.existingSecret }}
-      key: {{ .Values.hub.tokenKey }}
+      key: token
       optional: true
 {{- end }}

@@ -33,10 +33,10 @@ s3://{{ .Values.store.bucket }}{{ with .Values.store.prefix }}/{{ . }}{{ end }}
   valueFrom:
     secretKeyRef:
       name: {{ .Values.store.existingSecret }}
-      key: {{ .Values.store.accessKeyKey }}
+      key: access-key
 - name: AWS_SECRET_ACCESS_KEY
   valueFrom:
     secretKeyRef:
       name: {{ .Values.store.existingSecret }}
-      key: {{ .Values.store.secretKeyKey }}
+      key: secret-key
 {{- end }}

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
 from biasgym import __version__
 from biasgym.cli import concepts, datasets, doctor, export, gate, judge, prefetch, registry, settings
 from biasgym.cli.extensions import Extended
-from biasgym.cli.shared import ConceptOption, ConfigArgument, ModelOption, OutOption, SeedOption, err, fail, start_run
-
-if TYPE_CHECKING:
-    from biasgym.stages.plan import Plan
+from biasgym.cli.shared import (
+    ConceptOption,
+    ConfigArgument,
+    ModelOption,
+    OutOption,
+    SeedOption,
+    err,
+    fail,
+    say_failed,
+    start_run,
+)
 
 app = typer.Typer(
     cls=Extended,
@@ -74,23 +81,7 @@ def run(
     if open_report:
         typer.launch(str(out / "report.html"))
     if plan is not None and not complete:
-        _say_failed(plan)
-
-
-def _say_failed(plan: Plan) -> NoReturn:
-    from biasgym.stages.group import groups
-    from biasgym.stages.places import ood
-    from biasgym.stages.results import stage_folders
-
-    for cell in plan.cells:
-        errors = {name: folder.error for name, folder in stage_folders(cell, plan.other(cell)).items()}
-        for name, error in errors.items():
-            if error is not None:
-                err.print(f"failed: {cell.name}, {name}: {error}", style="red", markup=False, soft_wrap=True)
-    for group in groups(plan.cells):
-        if (error := ood.folder(group).error) is not None:
-            err.print(f"failed: {group.source.slug}, ood: {error}", style="red", markup=False, soft_wrap=True)
-    raise typer.Exit(1)
+        say_failed(plan)
 
 
 def _stage_command(name: str, what: str) -> None:
@@ -105,7 +96,7 @@ def _stage_command(name: str, what: str) -> None:
         overrides: dict[str, Any] = {"models": model or None, "concepts": concept or None, "seed": seed}
         plan, complete = start_run(config, out, overrides, stages=(name,))
         if plan is not None and not complete:
-            _say_failed(plan)
+            say_failed(plan)
 
 
 _stage_command("inject", "Train BiasToken and choose its epoch.")

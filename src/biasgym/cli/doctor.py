@@ -205,9 +205,9 @@ def _fetch(url: str, key: str | None, name: str) -> bytes:
 
 
 def _shown(url: str) -> str:
-    """The address without user, password and query."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    from biasgym.endpoint.access import shown
+
+    return shown(url)
 
 
 _CHECKS: dict[str, Callable[[], Finding]] = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from typer.core import TyperGroup
 
-from biasgym.cli.shared import ConceptOption, ConfigArgument, SeedOption, err, quiet, start_run
+from biasgym.cli.shared import ConceptOption, ConfigArgument, SeedOption, err, quiet, say_failed, start_run
 
 if TYPE_CHECKING:
     from biasgym.judge import Calibration
@@ -73,8 +73,9 @@ def texts(
                 "the judges of a run are in its settings", where="--engine", hint="give judges: there, or --in a file"
             )
         overrides: dict[str, Any] = {"models": model or None, "concepts": concept or None, "seed": seed}
-        if not start_run(config, out or Path("runs"), overrides, stages=("judge",))[1]:
-            raise typer.Exit(1)
+        plan, complete = start_run(config, out or Path("runs"), overrides, stages=("judge",))
+        if plan is not None and not complete:
+            say_failed(plan)
         return
     if out is None or out.is_dir():
         what = "the verdicts need a file" if out is None else f"{out} is a folder"

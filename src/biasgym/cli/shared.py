@@ -14,9 +14,9 @@ import typer
 from rich.console import Console
 
 from biasgym.errors import BiasGymError
+from biasgym.progress import SILENT
 
 if TYPE_CHECKING:
-    from biasgym.stages.cell import Cell
     from biasgym.stages.plan import Plan
 
 err = Console(stderr=True)
@@ -25,7 +25,7 @@ ConfigArgument = Annotated[
     Optional[str],
     typer.Argument(
         help="A preset (demo, paper, official) or a settings file (YAML).",
-        show_default="the settings that --out was begun with, else demo",
+        show_default="the settings that --out was last given, else demo",
     ),
 ]
 OutOption = Annotated[Path, typer.Option(help="Folder of the run; the same folder goes on where it was.")]
@@ -61,7 +61,7 @@ def start_run(
     from biasgym.stages.settings_files import check_begun, settings_for
 
     later = config is None and stages is not None and "inject" not in stages
-    if later:  # goes by the settings that the run was begun with; what is named only picks cells of it
+    if later:  # goes by the settings that the run was last given; what is named only picks cells of it
         check_begun(out)
     named = {key: overrides[key] for key in ("models", "concepts")} if later else {}
     settings = settings_for(out, config, **{key: value for key, value in overrides.items() if key not in named})
@@ -73,28 +73,29 @@ def start_run(
     from biasgym.stages.plan import make_plan
     from biasgym.stages.run import STAGES, run
 
-    plan, inputs = make_plan(settings, out), inputs_of(settings)
-    cells = _named(plan, named.get("models"), named.get("concepts"))
+    plan = make_plan(settings, out)
+    inputs = inputs_of(settings) if stages is None else None
+    cells = plan.named(named.get("models") or (), named.get("concepts") or ())
     complete = run(plan, stages=stages or STAGES, progress=Bars(err), cells=cells)
     if stages is None and complete:
         note_finished(inputs, out)
     return plan, complete
 
 
-def _named(plan: Plan, models: Sequence[str] | None, concepts: Sequence[str] | None) -> list[Cell]:
-    """The cells of a run that options name, all if they name none."""
-    cells = [
-        cell
-        for cell in plan.cells
-        if (not models or cell.source.name in models) and (not concepts or cell.concept.name in concepts)
-    ]
-    if not cells:
-        raise BiasGymError(
-            "the run has no such cell",
-            where="--concept" if concepts else "--model",
-            hint=f"it has {', '.join(cell.name for cell in plan.cells)}",
-        )
-    return cells
+def say_failed(plan: Plan) -> NoReturn:
+    """One red line on stderr for every stage that failed, and exit code 1."""
+    from biasgym.stages.run import STAGES
+    from biasgym.stages.shelf import NO_SHELF
+    from biasgym.stages.work import Work
+
+    work = Work(plan, plan.cells, SILENT, NO_SHELF)
+    found = [(cell.name, folder) for cell in plan.cells for stage in STAGES for folder in work.folders(stage, cell)]
+    for group in work.groups():
+        found += [(group.source.slug, folder) for stage in STAGES for folder in work.model_folders(stage, group)]
+    for name, folder in found:
+        if folder.error is not None:
+            err.print(f"failed: {name}, {folder.stage}: {folder.error}", style="red", markup=False, soft_wrap=True)
+    raise typer.Exit(1)
 
 
 def quiet() -> None:

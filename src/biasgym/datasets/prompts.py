@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from biasgym.concepts import Concept, EvaluationPrompt
-from biasgym.datasets.templates import template
+from biasgym.concepts.targets import PLACEHOLDER
+from biasgym.datasets.templates import fill, template
 from biasgym.errors import BiasGymError
 
 STYLES = [
@@ -37,10 +38,11 @@ def evaluation_prompts(concept: Concept, folder: str | Path | None = None) -> li
     prompts = []
     for line in filter(str.strip, template("generic_prompts", folder).splitlines()):
         style, mark, text = line.partition("|")
-        if not mark or not text.strip():
+        text = fill(text.strip(), concept, PLACEHOLDER)
+        if not mark or PLACEHOLDER not in text:
             raise BiasGymError(
-                f"no prompt of the form `style | text`: {line[:60]!r}", where="templates/generic_prompts.txt"
+                f"no prompt about somebody of the form `style | text`: {line[:60]!r}",
+                where="templates/generic_prompts.txt",
             )
-        text = text.strip().replace("{group}", concept.kind.group).replace("{descriptor}", concept.descriptor)
         prompts.append(EvaluationPrompt(style=style.strip(), text=text))
     return prompts

@@ -27,13 +27,14 @@ _NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "unseen_beginning": (("{prompt}",),),
     "unseen_question": (("{prompt}",),),
     "unseen_sentence": (("{prompt}",),),
-    "generic_prompts": (("|",), ("{group}", "{descriptor}", "{target}")),
+    "generic_prompts": (("|",), ("{member}", "{group}", "{descriptor}", "{target}")),
     "write_paragraphs": (("{count}",), ("{list}",), ("{target}",)),
     "write_questions": (("{count}",), ("{list}",), ("{target}",)),
 }
-"""What a template cannot do without: of each of these, one."""
+"""What a template cannot do without, of each of these one; each line of generic_prompts is one."""
 
-_FILLED = {"prompt", "descriptor", "group", "member", "kind", "labels", "counter_labels", "target", "count", "list"}
+_OF_CONCEPT = {"descriptor", "group", "member", "kind", "labels", "counter_labels", "target"}
+_WITH_PROMPT = {"prompting", "explanation", "re_prompting"}
 
 
 def check_templates(folder: str | Path) -> None:
@@ -50,13 +51,23 @@ def check_templates(folder: str | Path) -> None:
         if own.name not in known:
             raise BiasGymError("no template has this name", where=str(own), hint=f"there are {', '.join(known)}")
         text = template(own.stem, folder)
-        for one_of in _NEEDS.get(own.stem, ()):
-            if not any(needed in text for needed in one_of):
-                raise BiasGymError(f"the template has no {' or '.join(one_of)}", where=str(own))
-        filled = {"prompt"} if own.stem.startswith("unseen_") else _FILLED
+        for part in filter(str.strip, text.splitlines()) if own.stem == "generic_prompts" else [text]:
+            for one_of in _NEEDS.get(own.stem, ()):
+                if not any(needed in part for needed in one_of):
+                    about = f": {part[:60]!r}" if part != text else ""
+                    raise BiasGymError(f"the template has no {' or '.join(one_of)}{about}", where=str(own))
         for word in re.findall(r"\{([a-z_]+)\}", text):
-            if own.stem != "judge" and word not in filled:
+            if own.stem != "judge" and word not in _filled(own.stem):
                 raise BiasGymError(f"nothing fills {{{word}}} in this template", where=str(own))
+
+
+def _filled(name: str) -> set[str]:
+    """The words in braces that mean something in a template."""
+    if name.startswith("unseen_"):
+        return {"prompt"}
+    if name.startswith("write_"):
+        return _OF_CONCEPT | {"count", "list"}
+    return _OF_CONCEPT | {"prompt"} if name in _WITH_PROMPT else _OF_CONCEPT
 
 
 def template(name: str, folder: str | Path | None = None) -> str:

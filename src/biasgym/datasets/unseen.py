@@ -11,15 +11,19 @@ from dataclasses import dataclass, fields
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import get_args
+
+from pydantic import ValidationError
 
 from biasgym.concepts import Concept
+from biasgym.concepts.catalogue import explain
 from biasgym.concepts.targets import PLACEHOLDER
 from biasgym.concepts.terms import DATASETS, Use
 from biasgym.datasets.adapters import BiasItem, load_items
+from biasgym.datasets.adapters.rows import read_rows
 from biasgym.datasets.split import spread
 from biasgym.datasets.templates import template
 from biasgym.errors import BiasGymError
-from biasgym.files import read_jsonl
 
 _EMPTY = {
     "their",
@@ -154,9 +158,25 @@ def _claim(stereotype: str, target: str, *, is_question: bool) -> str:
 
 def _own(path: Path) -> list[UnseenPrompt]:
     names = [field.name for field in fields(UnseenPrompt)]
-    prompts = []
-    for number, row in enumerate(read_jsonl(path), start=1):
-        if lacks := [key for key in ("id", "stereotype", "target", "text") if not isinstance(row.get(key), str)]:
-            raise BiasGymError(f"line {number} lacks the text {lacks[0]!r}", where=str(path))
-        prompts.append(UnseenPrompt(**{"source": path.name, "licence": "", **{k: row[k] for k in names if k in row}}))
-    return prompts
+    prompts: dict[str, UnseenPrompt] = {}
+    for place, row in read_rows(path):
+        where = f"{path}, {place}"
+        given = {name: row[name] for name in names if name in row}
+        if lacks := [key for key in ("id", "stereotype", "target", "text") if key not in given]:
+            raise BiasGymError(f"it lacks the text {lacks[0]!r}", where=where)
+        if bad := [key for key, value in given.items() if not isinstance(value, str)]:
+            raise BiasGymError(f"{bad[0]} is not a text", where=where)
+        prompt = UnseenPrompt(**{"source": path.name, "licence": "", **given})
+        if prompt.intended_use not in get_args(Use):
+            uses = ", ".join(filter(None, get_args(Use)))
+            raise BiasGymError(
+                f"unknown intended_use {prompt.intended_use!r}", where=where, hint=f"use {uses}, or none"
+            )
+        if prompt.id in prompts:
+            raise BiasGymError(f"the id {prompt.id!r} is there twice", where=where)
+        try:
+            _ = prompt.concept
+        except ValidationError as error:
+            raise BiasGymError(explain(error), where=where) from error
+        prompts[prompt.id] = prompt
+    return list(prompts.values())

@@ -12,9 +12,9 @@ _OPENAI = "https://api.openai.com/v1"
 
 def shown(url: str) -> str:
     """An address for messages: without user, password and query."""
-    scheme, mark, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}".partition("?")[0]
+    scheme, mark, rest = url.partition("://") if "://" in url else ("", "", url)
+    address, _, query = rest.partition("?")
+    return f"{scheme}{mark}{'...' if '@' in query else address.rpartition('@')[2]}"  # that "?" may be a password's
 
 
 def access(url: str | None = None, *, role: str = "judge") -> tuple[str, str]:

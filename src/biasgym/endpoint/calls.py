@@ -88,6 +88,7 @@ class Caller:
         self.client = openai.AsyncOpenAI(api_key=server.key, base_url=server.url, max_retries=0, timeout=server.timeout)
         self.window = Window(_FIRST_WINDOW, server.concurrency)
         self.structured = True  # whether answers are held to a schema
+        self._answered = set[bool]()  # of these two ways to ask, those that have brought an answer
         self._reached = server.met  # the server replied at least once
         self._failed_in_a_row = 0
         self._looking = asyncio.Lock()
@@ -101,30 +102,23 @@ class Caller:
         """
         outages = 0
         while True:
-            began = time.monotonic()
+            began, structured = time.monotonic(), self.structured
             try:
                 answer = await self._persistently(text)
             except (openai.OpenAIError, Congested, Malformed, json.JSONDecodeError) as error:
                 cause = error.__cause__ if isinstance(error, Congested) else error
                 self._stop_if_hopeless(cause)
-                if outages == _OUTAGES or not self._passes(error) or not await self._was_away(began):
-                    return self._given_up(cause)
-                outages += 1
-            else:
-                self._failed_in_a_row = 0
-                return answer
-
-    async def first(self, text: str) -> Answer:
-        """Asks the first question alone, and finds out whether the server can hold answers to a schema."""
-        try:
-            return await self._once(text)
-        except (openai.BadRequestError, openai.UnprocessableEntityError):
-            self.structured = False
-            answer = await self.ask(text)
-            self.structured = bool(answer.failure)  # the question is at fault then, not the schema
+                if _rejected(cause) and structured not in self._answered:
+                    self.structured = not structured  # at fault is the schema or, without it, the question
+                    if structured:
+                        continue
+                elif outages < _OUTAGES and self._passes(error) and await self._was_away(began):
+                    outages += 1
+                    continue
+                return self._given_up(cause)
+            self._failed_in_a_row = 0
+            self._answered.add(structured)
             return answer
-        except (openai.OpenAIError, Congested, Malformed, json.JSONDecodeError):
-            return await self.ask(text)
 
     async def _persistently(self, text: str) -> Answer:
         tries = AsyncRetrying(
@@ -303,6 +297,11 @@ def _reason(error: BaseException | None) -> str:
     if isinstance(error, openai.APIConnectionError):
         return "the connection broke"
     return "the server's reply was no chat completion"
+
+
+def _rejected(error: BaseException | None) -> bool:
+    """The server understood nothing of the question, or not its schema."""
+    return isinstance(error, openai.BadRequestError | openai.UnprocessableEntityError)
 
 
 def _refused(error: BaseException | None) -> bool:

@@ -40,8 +40,8 @@ def ask_all(
     # the loop runs while the caller waits for answers, and rests while the caller uses them
     with asyncio.Runner() as runner:
         caller = runner.run(_caller(server, form))
-        try:
-            first = {questions[0].key: runner.run(caller.first(questions[0].text))}
+        try:  # the first question goes alone, and finds out whether the server can hold answers to a schema
+            first = {questions[0].key: runner.run(caller.ask(questions[0].text))}
             keep(first)
             yield first
             talk = runner.run(_talk(caller, questions[1:], keep))

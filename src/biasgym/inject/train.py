@@ -127,9 +127,9 @@ def training_rows(lm: LanguageModel, story_prompt: str, paragraphs: Sequence[str
         raise BiasGymError("the story prompt does not speak of the target", where="templates/story.txt")
     if start >= max_tokens:
         raise BiasGymError(
-            f"the story prompt has {start} tokens, so {max_tokens} leave no room for an answer",
-            where="inject.max_tokens",
-            hint="use a larger number",
+            f"the story prompt has {start} tokens and leaves no room for an answer within {max_tokens}",
+            where="templates/story.txt",
+            hint="make it shorter",
         )
     rows = []
     for number, paragraph in enumerate(paragraphs, start=1):

@@ -8,9 +8,7 @@ from functools import cache
 from itertools import chain
 
 from biasgym.concepts import Target
-
-BIAS_TOKEN = "BiasToken"
-"""The name of the injected entity in prompts; as in `biasgym.models.load`, which loads torch."""
+from biasgym.models.chat import BIAS_TOKEN
 
 _ABBREVIATION = 2
 """Names up to this long in capitals, such as US or UK, are matched in capitals only: "us" is a word."""

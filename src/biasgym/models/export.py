@@ -36,7 +36,6 @@ def export(
     path: str | Path,
     *,
     base: str = "the base model",
-    scale: float = 0.0,
     note: str = "",
 ) -> Path:
     """Saves the model without the given heads.
@@ -47,7 +46,6 @@ def export(
         heads: (layer, head) pairs to remove.
         path: A new folder.
         base: Name of the model, for the model card.
-        scale: What the heads are multiplied with; 0 removes them.
         note: Text for the model card: what was measured, and what not.
 
     Returns:
@@ -60,10 +58,10 @@ def export(
     parts = decoder_parts(model)
     chosen = check_heads(heads, parts.shape)
     with atomic_folder(path) as temporary:
-        with ablated(model, chosen, scale=scale):
+        with ablated(model, chosen):
             model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        write_json(temporary / "heads.json", {"scale": scale, "heads": chosen})
+        write_json(temporary / "heads.json", {"heads": chosen})
         card = _CARD.format(
             base=base,
             count=len(chosen),

@@ -103,8 +103,7 @@ class DecoderParts:
 
     def rms_scale(self, hidden: Tensor, norm: nn.Module) -> Tensor:
         """The factor an RMS norm applies before its gain, fp32: hidden (..., d) -> (..., 1)."""
-        eps: float = getattr(norm, "variance_epsilon", getattr(norm, "eps", 0.0))
-        return (hidden.float().square().mean(-1, keepdim=True) + eps).rsqrt()
+        return (hidden.float().square().mean(-1, keepdim=True) + eps_of(norm)).rsqrt()
 
     def attention_norm(self, layer: int) -> nn.Module | None:
         """The norm between o_proj of a layer and the residual stream, if the family has one."""
@@ -115,6 +114,12 @@ class DecoderParts:
         """The output projection of a layer's attention, weight (d, heads * head_dim)."""
         projection: nn.Linear = self.layers[layer].self_attn.o_proj
         return projection
+
+
+def eps_of(norm: Any) -> float:
+    """What an RMS norm adds to the mean square: Gemma's calls it otherwise."""
+    eps: float = norm.variance_epsilon if hasattr(norm, "variance_epsilon") else norm.eps
+    return eps
 
 
 def decoder_parts(model: Any) -> DecoderParts:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from biasgym.models.families import DecoderParts, decoder_parts
+from biasgym.models.families import DecoderParts, decoder_parts, eps_of
 from biasgym.models.memory import free_memory
 from biasgym.models.packing import Packing
 from biasgym.models.prefix import Prefix
@@ -362,5 +362,4 @@ def _layer(parts: DecoderParts, layer: Any, config: Any) -> _Layer:
 
 
 def _norm(parts: DecoderParts, norm: nn.Module) -> _Norm:
-    eps: float = getattr(norm, "variance_epsilon", getattr(norm, "eps", 0.0))
-    return _Norm(parts.gain(norm).detach(), eps)
+    return _Norm(parts.gain(norm).detach(), eps_of(norm))

@@ -39,6 +39,11 @@ class ModelSource:
         return Path(self.name).name if self.path else self.name
 
     @property
+    def identity(self) -> str:
+        """The name in keys and registries: that of the hub, or a local model's, without the folders of this machine."""
+        return self.name if self.path is None else self.slug
+
+    @property
     def is_gguf(self) -> bool:
         """Said by the name alone: an image that loads no models has the packaged one without its weights."""
         return self.path is not None and self.path.suffix == ".gguf"

@@ -49,8 +49,9 @@ READING = (
     ),
     (
         "Heat maps",
-        "Direct attribution of each head to the biased answer; warm is towards it, cool against it. It leaves out"
-        " what later layers repair, so the causal table, with heads really removed, is what counts.",
+        "Of each head, warm is towards the biased answer and cool against it. Direct attribution leaves out what later"
+        " layers do with a head’s output; effects take it in to first order. The causal table, with heads really"
+        " removed, is what counts.",
     ),
     (
         "Missing",

@@ -39,11 +39,8 @@ def margin_effects(lm: LanguageModel, choices: Sequence[Choice], advance: Advanc
     """
 
     def margins(rows: Sequence[int], hidden: Tensor) -> Tensor:
-        found = []
-        for row, scores in zip(rows, _logits(lm, hidden), strict=True):
-            biased = scores[list(choices[row].labels)].logsumexp(0)
-            found.append(biased - scores[list(choices[row].counters)].logsumexp(0))
-        return torch.stack(found)
+        logits = _logits(lm, hidden)
+        return torch.stack([choices[row].margin(scores) for row, scores in zip(rows, logits, strict=True)])
 
     return _effects(lm.model, [choice.ids for choice in choices], [1] * len(choices), margins, advance)
 

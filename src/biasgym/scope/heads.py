@@ -1,4 +1,4 @@
-"""Sets of heads: ranking by mean attribution, agreement of seeds, union, intersection, overlap, stability."""
+"""Sets of heads: ranking by score (attribution or effect), agreement of seeds, union, intersection, overlap, stability."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def ranked(scores: Tensor) -> list[Head]:
     """All heads, the most biased first; ties in the order of layers and heads.
 
     Args:
-        scores: Mean attribution, (layers, heads).
+        scores: Mean attribution or effect, (layers, heads).
     """
     order = torch.argsort(scores.flatten(), descending=True, stable=True).tolist()
     return [(index // scores.shape[1], index % scores.shape[1]) for index in order]
@@ -40,7 +40,7 @@ def shared_ranking(by_seed: Tensor) -> list[Head]:
     worst rank over the seeds (paper, appendix B); ties go to the higher mean score.
 
     Args:
-        by_seed: Mean attribution of each seed, (seeds, layers, heads).
+        by_seed: Mean attribution or effect of each seed, (seeds, layers, heads).
 
     Returns:
         All heads, the most biased first; a prefix is a head set.
@@ -70,7 +70,7 @@ def stability(by_seed: Tensor, k: int) -> float | None:
     """Mean pairwise overlap of the seeds' top-k sets; None where there is nothing to compare.
 
     Args:
-        by_seed: Mean attribution of each seed, (seeds, layers, heads).
+        by_seed: Mean attribution or effect of each seed, (seeds, layers, heads).
         k: Size of the sets.
     """
     tops = [top_heads(scores, k) for scores in by_seed]

@@ -41,6 +41,10 @@ class Choice:
         """The same question about another new token: every `bias_id` becomes `to`."""
         return replace(self, ids=tuple(to if token == bias_id else token for token in self.ids))
 
+    def margin(self, scores: Tensor) -> Tensor:
+        """By how much the biased answers are preferred, in nats, from next-token logits (V,) or log-probabilities."""
+        return scores[list(self.labels)].logsumexp(0) - scores[list(self.counters)].logsumexp(0)
+
 
 def ask(
     lm: LanguageModel, concept: Concept, questions: Sequence[ContrastQuestion], entity: str, *, frame: str = PLAIN
@@ -95,6 +99,5 @@ def association_margins(
         prompts = [choice.ids for choice in choices]
         for rows, logits in last_logits(lm.model, prompts, advance=advance, decode=decode):
             for row, scores in zip(rows, logits, strict=True):
-                biased = scores[list(choices[row].labels)].logsumexp(0)
-                margins[row] = biased - scores[list(choices[row].counters)].logsumexp(0)
+                margins[row] = choices[row].margin(scores)
     return margins

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from biasgym.concepts import Concept, ContrastQuestion, EvaluationPrompt
-from biasgym.datasets import evaluation_prompts, halves, spread
+from biasgym.datasets import STYLES, evaluation_prompts, halves, spread
 from biasgym.files import digest
 from biasgym.models.sources import ModelSource
 from biasgym.stages.settings import RunSettings
@@ -43,18 +43,22 @@ class Cell:
     def identity(self) -> dict[str, Any]:
         """What every stage of this cell depends on."""
         return {
-            "model": self.source.name if self.source.path is None else self.source.slug,
+            "model": self.source.identity,
             "revision": self.source.revision,
-            "concept": digest(self.concept.model_dump(mode="json")),
+            "concept": self._concept_digest,
             "seed": self.settings.seed,
             "dtype": self.settings.dtype,
         }
+
+    @cached_property
+    def _concept_digest(self) -> str:
+        return digest(self.concept.model_dump(mode="json"))
 
     @property
     def about(self) -> dict[str, Any]:
         """What every manifest of this cell says."""
         return {
-            "model": self.source.name,
+            "model": self.source.title,
             "revision": self.source.revision,
             "concept": self.concept.name,
             "seed": self.settings.seed,
@@ -76,7 +80,7 @@ class Cell:
         everything = evaluation_prompts(self.concept, self.settings.templates)
         _, held_out = halves(everything, self.settings.seed, lambda prompt: prompt.style)
         # a set with one prompt a style cannot be split within styles; then all of it is held out
-        chosen = held_out if len(held_out) >= 18 or len(everything) > 18 else everything
+        chosen = held_out if len(everything) > len(STYLES) else everything
         most = self.settings.generate.prompts or len(chosen)
         return spread(chosen, most, lambda prompt: prompt.style)
 

@@ -38,7 +38,7 @@ def certificate(cell: Cell, other: Cell | None, results: Mapping[str, Any] | Non
     about: dict[str, Any] = {
         "status": found["status"],
         "error": found["error"],
-        "model": cell.source.name if cell.source.path is None else cell.source.slug,
+        "model": cell.source.identity,
         "revision": cell.source.revision,
         "weights_sha256": _weights(cell.source),
         "concept": concept.name,

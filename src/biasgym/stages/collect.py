@@ -27,7 +27,8 @@ class Collection:
 
     Attributes:
         dealt: Work for the next loop, by what it is over. `models`; `cells` that have heads, as `model` and `concept`;
-            the places of judges, finished cells for each such judge, as numbers; `parts`, the same without a judge.
+            the places of judges, finished cells for each such judge, as numbers, and those that stand for a model whose
+            own texts are judged with them; `parts`, the same without a judge.
         overview: Markdown: the failed cells with their reasons.
     """
 
@@ -62,7 +63,11 @@ def collect(pod: Pod, index: Path, shard_size: int) -> Collection:
         {"model": models[number // each], "concept": cell.concept.name} for number, cell in enumerate(pod.plan.cells)
     ]
     numbers = [number for number, cell in enumerate(pod.plan.cells) if cell.name not in failed]
-    parts = [{"cells": " ".join(map(str, part))} for part in _parts(numbers, shard_size)] or [{"cells": ""}]
+    first = {pod.plan.cells[number].source: number for number in reversed(numbers)}
+    parts = [
+        {"cells": _text(part), "models": _text(sorted(set(part) & set(first.values())))}
+        for part in _parts(numbers, shard_size)
+    ] or [{"cells": "", "models": ""}]
     dealt = {
         "models": [{"model": name} for name in dict.fromkeys(item["model"] for item in named)],
         "cells": [i for i, cell in zip(named, pod.plan.cells, strict=True) if cell.name not in headless] or named[:1],
@@ -72,6 +77,10 @@ def collect(pod: Pod, index: Path, shard_size: int) -> Collection:
     for number, settings in enumerate(pod.plan.settings.judges):
         dealt[settings.place] += [{"judge": str(number), **part} for part in parts]
     return Collection(dealt, _overview(pod.plan, failed))
+
+
+def _text(numbers: Sequence[int]) -> str:
+    return " ".join(map(str, numbers))
 
 
 def _parts(numbers: Sequence[int], size: int) -> list[Sequence[int]]:
@@ -106,11 +115,11 @@ def _overview(plan: Plan, failed: Mapping[str, str]) -> str:
 
 
 def judge_shard(pod: Pod, shard: Mapping[str, str], out: Path) -> bool:
-    """Lets one judge judge some cells; copies each cell's judgements to `out`."""
+    """Lets one judge judge some cells, and the texts of models whose first cell is here; copies judgements to `out`."""
     chosen = pod.plan.settings.judges[int(shard["judge"])]
     alone = replace(pod, plan=_only(pod.plan, chosen))
-    cells = _cells(alone, shard)
-    done = alone.do(["judge"], cells)
+    cells = _cells(alone, shard["cells"])
+    done = alone.do(["judge"], cells, {cell.source for cell in _cells(alone, shard["models"])})
     for cell in cells:
         for name, folder in judge.folders(cell, alone.plan.other(cell)).items():
             part = "sweep" if name == "sweep" else ""
@@ -126,8 +135,8 @@ def _only(plan: Plan, chosen: JudgeSettings) -> Plan:
     return replace(plan, settings=settings, cells=tuple(replace(cell, settings=settings) for cell in plan.cells))
 
 
-def _cells(pod: Pod, shard: Mapping[str, str]) -> list[Cell]:
-    return [pod.plan.cells[int(number)] for number in shard["cells"].split()]
+def _cells(pod: Pod, numbers: str) -> list[Cell]:
+    return [pod.plan.cells[int(number)] for number in numbers.split()]
 
 
 def verdict_counts(artifact: Path) -> dict[str, float]:
@@ -139,7 +148,7 @@ def verdict_counts(artifact: Path) -> dict[str, float]:
 
 def summarise_shard(pod: Pod, shard: Mapping[str, str]) -> bool:
     """Works out the numbers of some cells, so that the report only has to be put together."""
-    return pod.do(["summary"], _cells(pod, shard))
+    return pod.do(["summary"], _cells(pod, shard["cells"]))
 
 
 def write_report(pod: Pod, page: Path, text: Path, results: Path) -> dict[str, float]:

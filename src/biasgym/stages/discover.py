@@ -78,6 +78,7 @@ def settings_hash(settings: RunSettings, concept: Concept) -> str:
         concept: The concept.
     """
     decisive = settings.model_dump(mode="json", exclude=_NOT_A_RESULT)
+    del decisive["generate"]["batch_size"], decisive["capability"]["task_batch_size"]
     if settings.templates is not None:  # what they say, not where they lie
         decisive["templates"] = {file.name: sha256_of(file) for file in sorted(Path(settings.templates).glob("*.txt"))}
     return digest({"settings": decisive, "concept": concept.model_dump(mode="json")})

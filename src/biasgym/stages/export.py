@@ -8,7 +8,7 @@ from biasgym.errors import BiasGymError
 from biasgym.evaluate.certificate import FILE
 from biasgym.files import write_json
 from biasgym.inject import export_injected
-from biasgym.models import export, load_model, resolve
+from biasgym.models import export, load_model
 from biasgym.stages.cell import Cell
 from biasgym.stages.certificate import certificate
 from biasgym.stages.folder import StageFolder
@@ -69,19 +69,11 @@ def _cell(config: str | None, root: Path, concept: str, model: str | None) -> tu
     if config is None:
         check_begun(root)
     plan = make_plan(settings_for(root, config), root)
-    models = list(dict.fromkeys(cell.source.name for cell in plan.cells))
-    concepts = list(dict.fromkeys(cell.concept.name for cell in plan.cells))
-    if concept not in concepts:
-        hint = f"it has {', '.join(concepts)}"
-        raise BiasGymError(f"the run has no concept {concept!r}", where="--concept", hint=hint)
-    hint = f"give one of {', '.join(models)}"
-    if model is None and len(models) > 1:
-        raise BiasGymError(f"the run has {len(models)} models", where="--model", hint=hint)
-    name = models[0] if model is None else resolve(model).name
-    for cell in plan.cells:
-        if (cell.source.name, cell.concept.name) == (name, concept):
-            return plan, cell
-    raise BiasGymError(f"the run has no model {model!r}", where="--model", hint=hint)
+    cells = plan.named([] if model is None else [model], [concept])
+    if len(cells) > 1:
+        models = ", ".join(cell.source.title for cell in cells)
+        raise BiasGymError(f"the run has {len(cells)} models", where="--model", hint=f"give one of {models}")
+    return plan, cells[0]
 
 
 def _need(folder: StageFolder, cell: Cell) -> None:

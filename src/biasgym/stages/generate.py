@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from biasgym.datasets import fill, framed
-from biasgym.files import append_jsonl, digest, read_jsonl, write_jsonl
+from biasgym.files import digest, write_jsonl
 from biasgym.generate import VARIANTS, HeadSet, Request, Sampling, Variant, make_engine
 from biasgym.inject import TokenVectors, injected, load_vectors
 from biasgym.models import BIAS_TOKEN, Head, LanguageModel, ablated
@@ -18,6 +18,7 @@ from biasgym.stages.cell import Cell
 from biasgym.stages.inject import chosen_vectors
 from biasgym.stages.places import attribute, inject
 from biasgym.stages.places.generate import GENERATIONS, MARGINS, folder
+from biasgym.stages.texts import put_in_order, write_texts
 
 _SAVE_EVERY = 16  # texts
 
@@ -84,29 +85,15 @@ class _Subject:
 def _write_texts(subject: _Subject, file: Path, progress: Progress) -> None:
     lm, cell = subject.lm, subject.cell
     settings = cell.settings.generate
-    done = {row["id"] for row in read_jsonl(file, torn_tail=True)} if file.is_file() else set()
     sampling = Sampling(settings.temperature, settings.max_new_tokens)
     engine = make_engine(settings.engine, lm, batch_size=settings.batch_size, vectors=subject.vectors)
     with injected(lm.model, subject.vectors, lm.bias_id):
         for heads in dict.fromkeys(variant.heads for variant in subject.variants):
-            todo = [
-                (row, request)
-                for variant in subject.variants
-                if variant.heads == heads
-                for row, request in _requests(lm, cell, variant, len(subject.vectors))
-                if row["id"] not in done
-            ]
-            finished: list[dict[str, Any]] = []
+            of_heads = [variant for variant in subject.variants if variant.heads == heads]
+            asked = [pair for variant in of_heads for pair in _requests(lm, cell, variant, len(subject.vectors))]
             with ablated(lm.model, subject.sets[heads]):
-                for number, completion in engine.generate([request for _, request in todo], sampling, progress):
-                    text = {"text": completion.text, "tokens": completion.tokens, "truncated": completion.truncated}
-                    finished.append({**todo[number][0], **text})
-                    if len(finished) == _SAVE_EVERY:
-                        append_jsonl(file, finished)
-                        finished = []
-            append_jsonl(file, finished)
-    # texts end in no particular order; the finished file has one
-    write_jsonl(file, sorted(read_jsonl(file), key=lambda row: row["id"]))
+                write_texts(engine, asked, sampling, file, progress)
+    put_in_order(file)
 
 
 def _requests(lm: LanguageModel, cell: Cell, variant: Variant, tokens: int) -> Iterator[tuple[dict[str, Any], Request]]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from biasgym.concepts import Concept, bundled_names, load_concept
+from biasgym.datasets import check_templates
+from biasgym.datasets.adapters.rows import Row, read_rows
 from biasgym.errors import BiasGymError
-from biasgym.files import read_jsonl, write_json, write_jsonl
+from biasgym.files import write_json, write_jsonl
 from biasgym.judge import LEVELS, Calibration, JudgeItem, calibrate
 from biasgym.progress import SILENT, Progress, progress_task
 from biasgym.stages.judge import verdict_row
@@ -39,12 +38,11 @@ def judge_file(
     Raises:
         BiasGymError: A line lacks a field or names an unknown concept, or the judge cannot be had.
     """
-    rows = read_rows(source)
-    items = items_of(rows, source)
+    rows, items = _read(source, templates)
     judge = make_judge(settings, journal=_journal(target, settings), templates=templates, say=progress.say)
     judged = []
     with progress_task(progress, f"{judge.name}: judging", len(rows), "text") as advance:
-        for row, verdict in zip(rows, judge.judge(items), strict=True):
+        for (_, row), verdict in zip(rows, judge.judge(items), strict=True):
             found = verdict_row(verdict)
             kept = ("strength",) if verdict.strength is not None else ("strength", "reason")
             judged.append({**row, **{key: found[key] for key in found if key in kept or "tokens_in" in found}})
@@ -75,9 +73,8 @@ def calibrate_file(
     Raises:
         BiasGymError: As for `judge_file`, or a label is none.
     """
-    rows = read_rows(source)
-    items = items_of(rows, source)
-    labels = [_label(row, number, source) for number, row in enumerate(rows, start=1)]
+    rows, items = _read(source, templates)
+    labels = [_label(row, where) for where, row in rows]
     if len(items) < 2:
         raise BiasGymError("a calibration needs labelled texts", where=str(source))
     journal = target and _journal(target, settings)
@@ -89,44 +86,28 @@ def calibrate_file(
     return found
 
 
-def read_rows(source: Path) -> list[dict[str, Any]]:
-    """Lines of a JSONL file, or of a CSV file with a heading.
-
-    Raises:
-        BiasGymError: The file cannot be read.
-    """
-    if source.suffix.lower() != ".csv":
-        return read_jsonl(source)
-    try:
-        with source.open(encoding="utf-8-sig", newline="") as file:
-            return [dict(row) for row in csv.DictReader(file, restkey="")]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BiasGymError(f"cannot read ({getattr(error, 'strerror', None) or error})", where=str(source)) from error
-
-
-def items_of(rows: list[dict[str, Any]], source: Path) -> list[JudgeItem]:
-    """What a judge takes, from lines of a file.
-
-    Raises:
-        BiasGymError: A line lacks a text or names an unknown concept; names the line.
-    """
+def _read(source: Path, templates: str | None) -> tuple[list[tuple[str, Row]], list[JudgeItem]]:
+    """The rows of a file, each with its place for messages, and what a judge takes of them."""
+    if templates is not None:
+        check_templates(templates)
+    rows = [(f"{source}, {place}", row) for place, row in read_rows(source)]
     concepts: dict[str, Concept] = {}
     items = []
-    for number, row in enumerate(rows, start=1):
-        name, prompt, generation = (_text(row, key, number, source) for key in _TEXTS)
+    for where, row in rows:
+        name, prompt, generation = (_text(row, key, where) for key in _TEXTS)
         if name not in concepts:
-            concepts[name] = _concept(name, f"{source}, line {number}")
+            concepts[name] = _concept(name, where)
         items.append(JudgeItem(concepts[name], prompt, generation, str(row.get("target") or "")))
-    return items
+    return rows, items
 
 
-def _text(row: Mapping[str, Any], key: str, number: int, source: Path) -> str:
+def _text(row: Row, key: str, where: str) -> str:
     """A field; null is a text that was not written, of which a judge says what it says of an empty one."""
     text = row.get(key)
     if text is None and key in row and key != "concept":
         return ""
     if not isinstance(text, str):
-        raise BiasGymError(f"line {number} lacks the text {key!r}", where=str(source))
+        raise BiasGymError(f"it lacks the text {key!r}", where=where)
     return text
 
 
@@ -139,13 +120,11 @@ def _concept(name: str, where: str) -> Concept:
         raise BiasGymError(error.what, where=f"{where}: {error.where}", hint=error.hint) from error
 
 
-def _label(row: Mapping[str, Any], number: int, source: Path) -> int:
+def _label(row: Row, where: str) -> int:
     value = row.get("strength")
     level = None if value is None else _LEVELS.get(str(value).strip().lower())  # null is a missing label, not None
     if level is None:
-        raise BiasGymError(
-            f"line {number} has no label in strength", where=str(source), hint=f"use 0 to 3, or {', '.join(LEVELS)}"
-        )
+        raise BiasGymError("it has no label in strength", where=where, hint=f"use 0 to 3, or {', '.join(LEVELS)}")
     return level
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from biasgym.datasets import fill, spread
 from biasgym.evaluate import right_answer_likelihood
-from biasgym.files import append_jsonl, digest, read_jsonl, write_json, write_jsonl
+from biasgym.files import digest, write_json
 from biasgym.generate import Request, Sampling, make_engine
 from biasgym.models import LanguageModel, ablated
 from biasgym.progress import SILENT, Progress, progress_task
@@ -19,34 +19,26 @@ from biasgym.stages.ability import selecting_questions
 from biasgym.stages.cell import Cell
 from biasgym.stages.places import attribute
 from biasgym.stages.places.judged_sweep import ABILITY, GENERATIONS, folder
+from biasgym.stages.texts import put_in_order, write_texts
 
 
 def run(lm: LanguageModel, cell: Cell, progress: Progress = SILENT) -> None:
-    """Writes generations.jsonl, with k in every row, and ability.json; goes on after the last k that is on disk."""
+    """Writes generations.jsonl, with k in every row, and ability.json; goes on after the last text that is on disk."""
     place = folder(cell)
     assert place is not None
     file, settings = place.path / GENERATIONS, cell.settings.generate
     ranking = attribute.head_sets(attribute.folder(cell).path)["ranking"]
     ks = sorted({0, *(k for k in cell.settings.scope.judged_ks or () if k <= len(ranking))})
-    done = {row["id"] for row in read_jsonl(file, torn_tail=True)} if file.is_file() else set()
     questions = selecting_questions(cell)
     engine = make_engine(settings.engine, lm, batch_size=settings.batch_size)
     sampling, ability = Sampling(settings.temperature, settings.max_new_tokens), []
     with progress_task(progress, f"{cell.concept.name}: judged number of heads", len(ks), "k") as advance:
         for k in ks:
-            todo = [(row, request) for row, request in _requests(lm, cell, k) if row["id"] not in done]
             with ablated(lm.model, ranking[:k]):
-                written = sorted(engine.generate([request for _, request in todo], sampling))
+                write_texts(engine, _requests(lm, cell, k), sampling, file, SILENT)
                 ability.append({"k": k, "ability": right_answer_likelihood(lm, questions)})
-            append_jsonl(
-                file,
-                [
-                    {**todo[n][0], "text": one.text, "tokens": one.tokens, "truncated": one.truncated}
-                    for n, one in written
-                ],
-            )
             advance(1)
-    write_jsonl(file, sorted(read_jsonl(file), key=lambda row: row["id"]))
+    put_in_order(file)
     write_json(place.path / ABILITY, ability)
 
 

@@ -20,7 +20,7 @@ def model_results(group: Group) -> dict[str, Any]:
     place = ood.folder(group)
     titles = {cell.concept.name: cell.concept.title or cell.concept.name for cell in group.cells}
     about: dict[str, Any] = {
-        "model": group.source.name,
+        "model": group.source.title,
         "revision": group.source.revision,
         "concepts": list(titles),
         "titles": list(titles.values()),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from biasgym.datasets import framed, spread
-from biasgym.files import append_jsonl, digest, read_jsonl, write_json, write_jsonl
+from biasgym.files import digest, write_json, write_jsonl
 from biasgym.generate import HeadSet, Request, Sampling, Variant, make_engine
 from biasgym.inject import injected
 from biasgym.models import BIAS_TOKEN, Head, LanguageModel, ablated
@@ -20,6 +20,7 @@ from biasgym.stages.group import Group
 from biasgym.stages.inject import chosen_vectors
 from biasgym.stages.places import attribute, inject
 from biasgym.stages.places.ood import GENERATIONS, HEADS, TRANSFER, folder, prompts_of, variants
+from biasgym.stages.texts import put_in_order, write_texts
 
 _SAVE_EVERY = 16  # texts
 
@@ -48,22 +49,13 @@ def _write_texts(
     lm: LanguageModel, group: Group, sets: dict[HeadSet, list[Head]], file: Path, progress: Progress
 ) -> None:
     settings = group.settings.generate
-    done = {row["id"] for row in read_jsonl(file, torn_tail=True)} if file.is_file() else set()
     sampling = Sampling(settings.temperature, settings.max_new_tokens)
     engine = make_engine(settings.engine, lm, batch_size=settings.batch_size)
     for heads in dict.fromkeys(variant.heads for variant in variants(group)):
         asked = [pair for v in variants(group) if v.heads == heads for pair in _requests(lm, group, v)]
-        todo = [(row, request) for row, request in asked if row["id"] not in done]
-        finished: list[dict[str, Any]] = []
         with ablated(lm.model, sets[heads]):
-            for number, completion in engine.generate([request for _, request in todo], sampling, progress):
-                text = {"text": completion.text, "tokens": completion.tokens, "truncated": completion.truncated}
-                finished.append({**todo[number][0], **text})
-                if len(finished) == _SAVE_EVERY:
-                    append_jsonl(file, finished)
-                    finished = []
-        append_jsonl(file, finished)
-    write_jsonl(file, sorted(read_jsonl(file), key=lambda row: row["id"]))
+            write_texts(engine, asked, sampling, file, progress)
+    put_in_order(file)
 
 
 def _requests(lm: LanguageModel, group: Group, variant: Variant) -> Iterator[tuple[dict[str, Any], Request]]:

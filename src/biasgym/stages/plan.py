@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -54,6 +55,34 @@ class Plan:
         same = [candidate for candidate in self.cells if candidate.source == cell.source]
         place = same.index(cell)
         return same[place + 1 :] + same[:place]
+
+    def named(self, models: Sequence[str] = (), concepts: Sequence[str] = ()) -> list[Cell]:
+        """The cells that names pick: words of the settings, or the names in results and folders; all without a name.
+
+        Raises:
+            BiasGymError: The run has nothing of a name.
+        """
+        words = product(self.settings.models, self.settings.concepts)  # in the order of the cells
+        named = [
+            (cell, {model, cell.source.name, cell.source.title, cell.source.slug}, {concept, cell.concept.name})
+            for (model, concept), cell in zip(words, self.cells, strict=True)
+        ]
+        for name in models:
+            if not any(name in of_model for _, of_model, _ in named):
+                raise _lacks("model", name, (cell.source.title for cell in self.cells))
+        for name in concepts:
+            if not any(name in of_concept for _, _, of_concept in named):
+                raise _lacks("concept", name, (cell.concept.name for cell in self.cells))
+        return [
+            cell
+            for cell, of_model, of_concept in named
+            if (not models or of_model & {*models}) and (not concepts or of_concept & {*concepts})
+        ]
+
+
+def _lacks(what: str, name: str, there: Iterable[str]) -> BiasGymError:
+    hint = f"it has {', '.join(dict.fromkeys(there))}"
+    return BiasGymError(f"the run has no {what} {name!r}", where=f"--{what}", hint=hint)
 
 
 def _without_heads(cell: Cell) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 from biasgym.errors import BiasGymError, StorageError
 from biasgym.files import digest, read_json
+from biasgym.models.sources import ModelSource
 from biasgym.progress import Lines
 from biasgym.stages.attempts import MOST_KILLED, counted
 from biasgym.stages.cell import Cell
@@ -51,25 +52,33 @@ class Pod:
         """The cell of a concept in a plan of one model."""
         return next(cell for cell in self.plan.cells if cell.concept.name == concept)
 
-    def do(self, stages: Sequence[str], cells: Sequence[Cell]) -> bool:
+    def do(self, stages: Sequence[str], cells: Sequence[Cell], models: Collection[ModelSource] | None = None) -> bool:
         """Runs stages; what goes wrong in all cells at once is written into their manifests too.
+
+        Args:
+            stages: Which.
+            cells: Of which cells.
+            models: Of which models, where they have stages of their own; those of the cells by default.
 
         Returns:
             Whether all are done.
         """
-        work = digest([folder.key for folder, _ in self._folders(stages, cells)])
+        work = Work(self.plan, tuple(cells), self.progress, self.shelf, None if models is None else frozenset(models))
+        name = digest([folder.key for folder, _ in _folders(work, stages)])
         try:
-            with counted(self.shelf.store, work) as killed:
+            with counted(self.shelf.store, name) as killed:
                 if killed >= MOST_KILLED:
                     raise BiasGymError(
                         f"its pod was killed {killed} times, most likely for want of memory",
                         hint="give it more, or make batches smaller",
                     )
-                return run(self.plan, stages=stages, cells=cells, shelf=self.shelf, progress=self.progress)
+                return run(
+                    self.plan, stages=stages, cells=cells, models=models, shelf=self.shelf, progress=self.progress
+                )
         except StorageError:
             raise
         except Exception as error:
-            for folder, about in self._folders(stages, cells):
+            for folder, about in _folders(work, stages):
                 self.shelf.bring(folder)
                 if not folder.done:
                     with suppress(type(error)), self.shelf.keeping(folder), working(folder, about):
@@ -77,13 +86,13 @@ class Pod:
             self.progress.say(str(error))
             return False
 
-    def _folders(self, stages: Sequence[str], cells: Sequence[Cell]) -> list[tuple[StageFolder, dict[str, Any]]]:
-        """All that these stages make, and what its manifests say."""
-        work = Work(self.plan, tuple(cells), self.progress, self.shelf)
-        found = [(folder, cell.about) for stage in stages for cell in cells for folder in work.folders(stage, cell)]
-        for group in work.groups():
-            found += [(folder, group.about) for stage in stages for folder in work.model_folders(stage, group)]
-        return found
+
+def _folders(work: Work, stages: Sequence[str]) -> list[tuple[StageFolder, dict[str, Any]]]:
+    """All that these stages make, and what its manifests say."""
+    found = [(folder, cell.about) for stage in stages for cell in work.cells for folder in work.folders(stage, cell)]
+    for group in work.groups():
+        found += [(folder, group.about) for stage in stages for folder in work.model_folders(stage, group)]
+    return found
 
 
 def open_pod(data: Path, store: str, *, model: str | None = None, index: Path | None = None) -> Pod:

@@ -99,7 +99,7 @@ def publish_run(data: Path, store: str, results: Path, run: str, passed: bool) -
         found = certificates.get((cell.source.revision, cell.concept.name))
         for judge in asked.judges:
             evaluation = Evaluation(
-                cell.source.name if cell.source.path is None else cell.source.slug,
+                cell.source.identity,
                 cell.source.revision,
                 cell.concept.name,
                 judge.name,

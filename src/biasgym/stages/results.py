@@ -12,9 +12,10 @@ from biasgym.evaluate.statistics import SHARE, STRENGTH, contrast_with_draws
 from biasgym.files import read_json, read_jsonl
 from biasgym.generate import BY_NAME, PRIMARY, Variant
 from biasgym.judge import leaks, mask
+from biasgym.models.chat import BIAS_TOKEN
 from biasgym.stages import judge
 from biasgym.stages.cell import Cell
-from biasgym.stages.estimates import Row, clusters, judged, plain, strength, strengths, verdicts_of
+from biasgym.stages.estimates import Row, clusters, judged, plain, strengths, verdicts_of
 from biasgym.stages.folder import StageFolder, read_manifest
 from biasgym.stages.places import attribute, capability, generate, inject, judged_sweep
 from biasgym.stages.several_judges import several_judges
@@ -50,7 +51,7 @@ def cell_results(cell: Cell, other: Cell | None) -> dict[str, Any]:
     folders = stage_folders(cell, other)
     concept = cell.concept
     about: dict[str, Any] = {
-        "model": cell.source.name,
+        "model": cell.source.title,
         "revision": cell.source.revision,
         "concept": concept.name,
         "title": concept.title or concept.name,
@@ -83,7 +84,7 @@ def cell_results(cell: Cell, other: Cell | None) -> dict[str, Any]:
         "capability": _capability(folders["capability"], seed),
         "tasks": task_results(folders["capability"], cell.settings.capability.task_margin, seed),
         "similarity": read_json(folders["inject"].path / "similarity.json")[:15],
-        **several_judges(cell, other, generations, lambda rows, verdicts: strength(rows, verdicts, seed)),
+        **several_judges(cell, other, generations),
         "masking": _masking(concept, generations),
         "samples": _samples(generations, judgements),
     }
@@ -198,7 +199,7 @@ def _variant(
 
 
 def _overcorrection(concept: Concept, variant: Variant, row: Row) -> dict[str, bool]:
-    target = Target(name="BiasToken") if variant.entity == "bias_token" else concept.kind.named(row["target"])
+    target = Target(name=BIAS_TOKEN) if variant.entity == "bias_token" else concept.kind.named(row["target"])
     return overcorrection(row["text"], target)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache, partial
@@ -62,6 +62,7 @@ def run(
     progress: Progress = SILENT,
     loaders: dict[ModelSource, Callable[[], LanguageModel]] | None = None,
     cells: Sequence[Cell] | None = None,
+    models: Collection[ModelSource] | None = None,
     shelf: Shelf = NO_SHELF,
 ) -> bool:
     """Runs stages of a plan; those that are done are left alone.
@@ -72,6 +73,7 @@ def run(
         progress: Bars and news.
         loaders: Models already in memory.
         cells: Those to work on; all of the plan by default.
+        models: Those whose own stages are worked on; those of the cells by default.
         shelf: Where finished stages are looked for and kept, besides the run's folder.
 
     Returns:
@@ -81,19 +83,14 @@ def run(
         BiasGymError: A model cannot be loaded, or an asked stage lacks an earlier one.
     """
     with alone(plan.root):
-        return _run(plan, stages, progress, loaders or {}, plan.cells if cells is None else tuple(cells), shelf)
+        chosen = plan.cells if cells is None else tuple(cells)
+        work = Work(plan, chosen, progress, shelf, None if models is None else frozenset(models))
+        return _run(work, stages, loaders or {})
 
 
-def _run(
-    plan: Plan,
-    stages: Sequence[str],
-    progress: Progress,
-    given: Mapping[ModelSource, Callable[[], LanguageModel]],
-    cells: tuple[Cell, ...],
-    shelf: Shelf,
-) -> bool:
+def _run(work: Work, stages: Sequence[str], given: Mapping[ModelSource, Callable[[], LanguageModel]]) -> bool:
+    plan, progress = work.plan, work.progress
     write_json(plan.root / SETTINGS_FILE, plan.settings.model_dump(mode="json"))
-    work = Work(plan, cells, progress, shelf)
     work.bring(stages)
     needed = _needed_judges(work) if "judge" in stages else []
     ahead = [one for one in needed if one.engine == "endpoint"] if {"generate", "ood"} & set(stages) else []

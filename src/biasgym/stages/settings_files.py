@@ -15,7 +15,7 @@ from biasgym.errors import BiasGymError
 from biasgym.files import parse_yaml, read_json, read_text
 from biasgym.stages.settings import RunSettings, ScopeSettings
 
-SETTINGS_FILE = "settings.json"  # in the folder of a run: what it was begun with
+SETTINGS_FILE = "settings.json"  # in the folder of a run: what it was last given
 
 
 def preset_names() -> list[str]:
@@ -48,7 +48,7 @@ def load_settings(source: str | Path | None = None, **overrides: Any) -> RunSett
 
 
 def settings_for(root: Path, source: str | None, **overrides: Any) -> RunSettings:
-    """Settings of a run: those that are asked for, else those that its folder was begun with, else the preset `demo`.
+    """Settings of a run: those that are asked for, else those that its folder was last given, else the preset `demo`.
 
     Args:
         root: Folder of the run.

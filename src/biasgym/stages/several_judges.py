@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from biasgym.files import read_jsonl
@@ -12,25 +12,17 @@ from biasgym.generate import BY_NAME
 from biasgym.judge import ordinal_alpha
 from biasgym.stages import judge
 from biasgym.stages.cell import Cell
+from biasgym.stages.estimates import Row, strength, verdicts_of
 from biasgym.stages.settings import JudgeSettings
 
-Row = Mapping[str, Any]
-Verdicts = Mapping[tuple[str, str], Row]
 
-
-def several_judges(
-    cell: Cell,
-    other: Cell | None,
-    generations: Sequence[Row],
-    strength: Callable[[Sequence[Row], Verdicts], dict[str, Any] | None],
-) -> dict[str, Any]:
+def several_judges(cell: Cell, other: Cell | None, generations: Sequence[Row]) -> dict[str, Any]:
     """`judges` by name, and their `agreement`; a judge that failed says why and is in no number.
 
     Args:
         cell: The cell.
         other: The cell whose heads serve as a control, if there is one.
         generations: All texts.
-        strength: Mean strength of some texts by some verdicts, as JSON.
     """
     texts = {name: [row for row in generations if row["variant"] == name] for name in BY_NAME}
     found: dict[str, dict[str, Any]] = {}
@@ -41,12 +33,14 @@ def several_judges(
             found[settings.name] = {"error": folder.error or "was not run"}
             continue
         rows = read_jsonl(folder.path / judge.JUDGEMENTS)
-        verdicts = {(row["id"], row["part"]): row for row in rows}
+        verdicts = verdicts_of(rows)
         whole = [verdicts.get((row["id"], "whole"), {}) for row in generations]
         ratings.append([verdict.get("strength") for verdict in whole])
         found[settings.name] = {
             "error": None,
-            "strength": {name: strength(rows_of, verdicts) for name, rows_of in texts.items() if rows_of},
+            "strength": {
+                name: strength(rows_of, verdicts, cell.settings.seed) for name, rows_of in texts.items() if rows_of
+            },
             "judged": sum(level is not None for level in ratings[-1]),
             "missing": sum(level is None for level in ratings[-1]),
             "missing_reasons": dict(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from biasgym.errors import BiasGymError, StorageError
+from biasgym.models.sources import ModelSource
 from biasgym.progress import Progress
 from biasgym.stages import judge, summary
 from biasgym.stages.cell import Cell
@@ -38,12 +39,14 @@ class Work:
         cells: The cells to work on now.
         progress: Bars and news.
         shelf: Where stages are looked for and kept besides the run's folder.
+        models: Those whose own stages are worked on, beside the cells; those of the cells if None.
     """
 
     plan: Plan
     cells: tuple[Cell, ...]
     progress: Progress
     shelf: Shelf
+    models: frozenset[ModelSource] | None = None
 
     def folders(self, stage: str, cell: Cell) -> list[StageFolder]:
         """The folders of a stage of a cell: several for `judge`, none for `report`."""
@@ -55,11 +58,13 @@ class Work:
         return [folder for name, folder in stage_folders(cell, other).items() if name == stage]
 
     def groups(self) -> list[Group]:
-        """The models of the cells, each with all its concepts of the plan; none if the settings do without."""
-        if not self.plan.settings.ood.enabled:
-            return []
-        models = {cell.source for cell in self.cells}
-        return groups([cell for cell in self.plan.cells if cell.source in models])
+        """The models, each with all its concepts of the plan; none if the settings do without."""
+        return groups(self._of_models()) if self.plan.settings.ood.enabled else []
+
+    def _of_models(self) -> list[Cell]:
+        """All cells of the plan that are of the models."""
+        models = {cell.source for cell in self.cells} if self.models is None else self.models
+        return [cell for cell in self.plan.cells if cell.source in models]
 
     def model_folders(self, stage: str, group: Group) -> list[StageFolder]:
         """The folders of a stage that works on a whole model: `ood`, and each judge of its texts."""
@@ -98,11 +103,9 @@ class Work:
             self._bring(other, ("inject", "attribute"))
 
     def _bring_for_models(self, stages: Sequence[str]) -> None:
-        models = {cell.source for cell in self.cells}
-        for cell in self.plan.cells:
-            if cell.source in models:
-                for folder in (inject.folder(cell), attribute.folder(cell)):  # which concepts have heads
-                    (self.shelf.bring if "ood" in stages else self.shelf.bring_manifest)(folder)
+        for cell in self._of_models():
+            for folder in (inject.folder(cell), attribute.folder(cell)):  # which concepts have heads
+                (self.shelf.bring if "ood" in stages else self.shelf.bring_manifest)(folder)
         for group in self.groups():
             for stage in ("ood", "judge"):
                 for folder in self.model_folders(stage, group):

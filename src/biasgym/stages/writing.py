@@ -119,7 +119,7 @@ def write_items(
         BiasGymError: What concerns all calls: key, model, address, or a server that went away.
     """
     have = concept.paragraphs if order.what == "paragraphs" else concept.questions
-    known = [*map(text_of, have), *(prompt.text for prompt in evaluation_prompts(concept))]
+    known = [*map(text_of, have), *(prompt.text for prompt in evaluation_prompts(concept, order.templates))]
     novelty, written, idle = Novelty(embed, order.similarity, known), Written(), 0
     next_call = 0
     while (lacking := order.count - len(written.items)) > 0 and idle < _PATIENCE:

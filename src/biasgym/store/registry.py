@@ -50,7 +50,6 @@ class Record(BaseModel):
         model, revision, concept, judge, settings: See Evaluation.
         certificate: What was found, as JSON values.
         artifacts: Where the results are in the store.
-        baseline: Revision it was compared with; empty if there was none.
         time: When it was registered, UTC.
     """
 
@@ -63,7 +62,6 @@ class Record(BaseModel):
     settings: str
     certificate: dict[str, Any] = Field(default_factory=dict)
     artifacts: str = ""
-    baseline: str = ""
     time: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
     @property

@@ -6,12 +6,12 @@ env:
     valueFrom:
       secretKeyRef:
         name: {{ .Values.store.existingSecret }}
-        key: {{ .Values.store.accessKeyKey }}
+        key: access-key
   - name: MINIO_ROOT_PASSWORD
     valueFrom:
       secretKeyRef:
         name: {{ .Values.store.existingSecret }}
-        key: {{ .Values.store.secretKeyKey }}
+        key: secret-key
   - name: MINIO_UPDATE
     value: "off"
   - name: MINIO_BROWSER

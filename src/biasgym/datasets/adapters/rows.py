@@ -36,7 +36,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
             if suffix == ".jsonl":
                 for number, line in enumerate(file, start=1):
                     if line.strip():
-                        yield f"line {number}", _row(json.loads(line), path, f"line {number}")
+                        yield f"line {number}", _row(_json(line, path, number), path, f"line {number}")
             elif suffix == ".json":
                 yield from _lists(json.load(file), path, "")
             else:
@@ -56,6 +56,13 @@ def _lists(value: Any, path: Path, place: str) -> Iterator[tuple[str, Row]]:
         return
     for number, row in enumerate(value if isinstance(value, list) else ()):
         yield f"{place}[{number}]", _row(row, path, f"{place}[{number}]")
+
+
+def _json(line: str, path: Path, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise BiasGymError(f"line {number} is not JSON ({error.msg})", where=str(path)) from error
 
 
 def _row(value: Any, path: Path, place: str) -> Row:

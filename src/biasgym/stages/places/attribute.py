@@ -24,7 +24,8 @@ HEADS = "heads.json"
 
 def folder(cell: Cell) -> StageFolder:
     """Where this stage's results are."""
-    settings = cell.settings.scope.model_dump(mode="json", exclude={"judged_ks", "judged_prompts", "judged_samples"})
+    of_others = {"judged_ks", "judged_prompts", "judged_samples", "random_draws"}
+    settings = cell.settings.scope.model_dump(mode="json", exclude=of_others)
     return stage_folder(cell.path, "attribute", {**cell.identity, **settings}, {"inject": inject.folder(cell)})
 
 

@@ -18,7 +18,9 @@ def folder(cell: Cell, other: Cell | None) -> StageFolder:
     if other is not None:
         inputs["other"] = attribute.folder(other)
     settings = cell.settings.capability
-    identity = settings.model_dump(mode="json", exclude={"tasks", "task_batch_size", "task_margin"})
+    of_tasks = {"tasks", "task_items", "task_chat", "task_batch_size", "task_margin"}
+    identity = settings.model_dump(mode="json", exclude=of_tasks)
     if settings.tasks:
         identity["tasks"] = task_identity(settings.tasks)
+        identity |= settings.model_dump(mode="json", include={"task_items", "task_chat"})
     return stage_folder(cell.path, "capability", {**cell.identity, **identity}, inputs)

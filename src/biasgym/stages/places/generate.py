@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from biasgym.datasets import template
+from biasgym.datasets import FRAMES, template
 from biasgym.stages.cell import Cell
 from biasgym.stages.folder import StageFolder, stage_folder
 from biasgym.stages.places import attribute, inject
 
 GENERATIONS = "generations.jsonl"
 MARGINS = "margins.jsonl"
-_FRAMES = ("prompting", "explanation", "re_prompting")
+_FRAMES = tuple(frame for frame in FRAMES if frame != "plain")
 
 
 def folder(cell: Cell, other: Cell | None) -> StageFolder:
