@@ -67,7 +67,7 @@ def test_edited_equals_hooked_equals_exported(lm: LanguageModel, tmp_path: Path)
     torch.testing.assert_close(logits_of(again), expected, atol=1e-5, rtol=0)
     assert again.chat.prompt("Hi") == lm.chat.prompt("Hi")
     assert again.parts.tied == lm.parts.tied
-    assert read_json(folder / "heads.json") == {"scale": 0.0, "heads": [list(head) for head in HEADS]}
+    assert read_json(folder / "heads.json") == {"heads": [list(head) for head in HEADS]}
     card = (folder / "README.md").read_text()
     assert f"3 of its {3 * lm.parts.n_heads} attention heads" in card
     assert "(0, 1), (0, 3), (2, 0)" in card

@@ -107,7 +107,7 @@ def test_a_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num
     monkeypatch.setattr(tempfile, "mkstemp", raising(number))
     monkeypatch.setattr(tempfile, "mkdtemp", raising(number))
     for atomic in (atomic_file, atomic_folder):
-        with pytest.raises(BiasGymError, match=rf"out: cannot write \({os.strerror(number)}\); .*another folder"):
+        with pytest.raises(BiasGymError, match=rf"out: cannot write \({os.strerror(number)}\); .*another place"):
             with atomic(tmp_path / "out"):
                 pass
     assert list(tmp_path.iterdir()) == []
