@@ -1,4 +1,4 @@
-"""A realistic results dictionary, as `stages.report.collect` makes it, of any number of models and concepts."""
+"""A realistic results dictionary, as `stages.report.results_of` makes it, of any number of models and concepts."""
 
 from __future__ import annotations
 

@@ -54,7 +54,13 @@ def export_injected(lm: LanguageModel, vectors: TokenVectors, path: str | Path, 
 
 
 def save_with_rows(lm: LanguageModel, vectors: TokenVectors | None, folder: Path) -> None:
-    """Saves configuration and weights as they are now, with vectors in the matrices from row `bias_id` on."""
+    """Saves configuration and weights as they are now, heads removed or not.
+
+    Args:
+        lm: The model; unchanged afterwards.
+        vectors: What stands in the matrices from row `bias_id` on, which grow where they must; None leaves them.
+        folder: An existing folder. What fails half-way leaves a part of the files there: the caller renames the whole.
+    """
     parts, bias_id = lm.parts, lm.bias_id
     embedding, unembedding = parts.embedding.weight, parts.unembedding.weight
 

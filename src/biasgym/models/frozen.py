@@ -7,7 +7,7 @@ up to rounding; tests hold it to that for every family.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -79,8 +79,9 @@ class _Pass:
     effects: Tensor | None = None
 
 
-class Ends(NamedTuple):
-    """What the last tokens of n segments see.
+@dataclass(frozen=True)
+class Trace:
+    """What attention does at n positions, and what it comes to; in the model's type.
 
     Attributes:
         final: The residual stream before the final norm, (n, d).
@@ -91,6 +92,17 @@ class Ends(NamedTuple):
     final: Tensor
     z: Tensor
     attention_out: Tensor | None
+
+    def __getitem__(self, rows: Tensor) -> Trace:
+        out = self.attention_out
+        return Trace(self.final[rows], self.z[rows], None if out is None else out[rows])
+
+    @staticmethod
+    def cat(traces: Sequence[Trace]) -> Trace:
+        """All rows of several traces, in order."""
+        out = [trace.attention_out for trace in traces if trace.attention_out is not None]
+        final, z = (torch.cat(part) for part in zip(*((trace.final, trace.z) for trace in traces), strict=True))
+        return Trace(final, z, torch.cat(out) if out else None)
 
 
 class FrozenDecoder:
@@ -140,7 +152,7 @@ class FrozenDecoder:
         return final
 
     @torch.no_grad()
-    def at_ends(self, x: Tensor, packing: Packing) -> Ends:
+    def at_ends(self, x: Tensor, packing: Packing) -> Trace:
         """What the last token of each segment sees; in the last layer nothing else is computed.
 
         Args:
@@ -157,7 +169,7 @@ class FrozenDecoder:
             z.append(seen.mixed if last else seen.mixed[ends])
             if seen.out is not None:
                 out.append(seen.out if last else seen.out[ends])
-        return Ends(x, torch.stack(z, 1), torch.stack(out, 1) if out else None)
+        return Trace(x, torch.stack(z, 1), torch.stack(out, 1) if out else None)
 
     def _rotation(self, x: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
         cos, sin = self.model.model.rotary_emb(x[None], packing.positions[None])

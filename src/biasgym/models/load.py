@@ -120,7 +120,7 @@ def load_model(
     except (OSError, ValueError) as error:
         raise _unreadable(source, error) from error
     family = family_of(config)
-    placed = _packing(source, config, packed, torch_dtype, target)
+    placed = _quantised(source, config, packed, torch_dtype, target)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
         encoder = with_bias_token(tokenizer)
@@ -151,7 +151,9 @@ def load_model(
     return lm
 
 
-def _packing(source: ModelSource, config: Any, packed: str, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+def _quantised(
+    source: ModelSource, config: Any, packed: str, dtype: torch.dtype, device: torch.device
+) -> dict[str, Any]:
     """Further arguments for a model whose weights are packed; none for plain weights."""
     shipped = getattr(config, "quantization_config", None) is not None
     if packed == "refuse" and shipped:

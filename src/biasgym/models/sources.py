@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata, util
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def resolve(name: str) -> ModelSource:
         with path.open("rb") as file_handle:
             if file_handle.read(4) != b"GGUF":
                 raise BiasGymError("not a GGUF file (its first bytes are wrong)", where=name)
-        return ModelSource(name, f"sha256:{sha256_of(path)}", path)
+        return ModelSource(name, f"sha256:{_contents(path)}", path)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise BiasGymError("the folder has no config.json, so it is no model", where=name)
@@ -83,7 +84,7 @@ def resolve(name: str) -> ModelSource:
             raise BiasGymError(
                 "the folder has no .safetensors weights", where=name, hint="biasgym never reads pickled weights"
             )
-        return ModelSource(name, f"sha256:{digest({file.name: sha256_of(file) for file in _decisive(path)})}", path)
+        return ModelSource(name, f"sha256:{digest({file.name: _contents(file) for file in _decisive(path)})}", path)
     hub_id, _, revision = name.partition("@")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
         return ModelSource(hub_id, _hub_commit(hub_id, revision or "main"))
@@ -92,6 +93,17 @@ def resolve(name: str) -> ModelSource:
         where="models",
         hint=f"use {DEFAULT_MODEL}, a folder, a .gguf file, or owner/model[@revision]",
     )
+
+
+def _contents(file: Path) -> str:
+    """The hash of a file, which takes seconds a GB; once a process, unless the file changes."""
+    state = file.stat()
+    return _hashed(file, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _hashed(file: Path, _size: int, _changed: int) -> str:
+    return sha256_of(file)
 
 
 def _decisive(folder: Path) -> list[Path]:

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from biasgym.errors import BiasGymError
 from biasgym.models import DecoderParts, decoder_parts
+from biasgym.models.frozen import Trace
 from biasgym.scope.pairs import ContrastPair
-from biasgym.scope.trace import Trace, Traces, traces
+from biasgym.scope.trace import Traces, traces
 
 Norm = Literal["final", "none"]
 
@@ -61,6 +62,8 @@ def head_attribution(
 
 
 class Asked(NamedTuple):
+    """Checked arguments of `head_attribution`, on the model's device: (pairs, tokens) twice, (pairs,) twice."""
+
     ids: Tensor
     mask: Tensor
     biased: Tensor
@@ -75,7 +78,11 @@ def checked(
     neutral_ids: Tensor | Sequence[int],
     norm: Norm,
 ) -> Asked:
-    """What is asked, on the model's device."""
+    """What is asked, on the model's device.
+
+    Raises:
+        BiasGymError: Shapes that do not fit, a prompt without tokens, or an unknown `norm`.
+    """
     if norm not in ("final", "none"):
         raise BiasGymError(f"unknown norm {norm!r}", where="norm", hint='use "final" or "none"')
     device = decoder_parts(model).embedding.weight.device
@@ -123,6 +130,17 @@ def direction_of(parts: DecoderParts, final: Tensor, biased: Tensor, neutral: Te
 
 
 def project(parts: DecoderParts, trace: Trace, direction: Tensor, norm: Norm) -> Tensor:
+    """What each head adds along a direction: its output's product with the direction, without building the output.
+
+    Args:
+        parts: The model's.
+        trace: Of n prompts.
+        direction: In the final residual stream, fp32, (n, d).
+        norm: "final" takes a norm between o_proj and the residual stream along, with its scale as it was; "none" does not.
+
+    Returns:
+        Tensor (n, layers, heads), fp32.
+    """
     heads = []
     for number in range(len(parts.layers)):
         post = parts.attention_norm(number) if norm == "final" else None

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from biasgym.models import DecoderParts, decoder_parts
+from biasgym.models.frozen import Trace
 from biasgym.scope.attribution import Norm, checked, direction_of, project
-from biasgym.scope.trace import Trace
 
 
 @dataclass(frozen=True)

@@ -15,34 +15,8 @@ from torch import Tensor
 
 from biasgym.models import decoder_parts
 from biasgym.models.forward import logits_of, passes
-from biasgym.models.frozen import FrozenDecoder
+from biasgym.models.frozen import FrozenDecoder, Trace
 from biasgym.progress import Advance
-
-
-@dataclass(frozen=True)
-class Trace:
-    """The last position of n prompts, in the model's type.
-
-    Attributes:
-        final: The residual stream before the final norm, (n, d).
-        z: Inputs of every o_proj, (n, layers, heads * dh).
-        attention_out: Attention's outputs before their norm, (n, layers, d); None where there is no such norm.
-    """
-
-    final: Tensor
-    z: Tensor
-    attention_out: Tensor | None
-
-    def __getitem__(self, rows: Tensor) -> Trace:
-        out = self.attention_out
-        return Trace(self.final[rows], self.z[rows], None if out is None else out[rows])
-
-    @staticmethod
-    def cat(traces: Sequence[Trace]) -> Trace:
-        """All rows of several traces, in order."""
-        out = [trace.attention_out for trace in traces if trace.attention_out is not None]
-        final, z = (torch.cat(part) for part in zip(*((trace.final, trace.z) for trace in traces), strict=True))
-        return Trace(final, z, torch.cat(out) if out else None)
 
 
 @dataclass(frozen=True)
@@ -82,7 +56,7 @@ def traces(model: Any, prompts: Iterable[Sequence[int]], advance: Advance = lamb
     order: list[tuple[int, ...]] = []
     found: list[Trace] = []
     for some in passes(model, distinct):
-        found.append(Trace(*decoder.at_ends(some.x, some.packing))[torch.tensor(some.tree.ends, device=some.x.device)])
+        found.append(decoder.at_ends(some.x, some.packing)[torch.tensor(some.tree.ends, device=some.x.device)])
         order += some.rows
         advance(len(some.rows))
     return Traces(model, {row: place for place, row in enumerate(order)}, Trace.cat(found))

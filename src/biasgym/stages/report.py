@@ -27,7 +27,7 @@ def run(plan: Plan, progress: Progress = SILENT) -> bool:
     """
     from biasgym.report import render_html, render_markdown
 
-    results = collect(plan)
+    results = results_of(plan)
     write_json(plan.root / "results.json", results)
     write_text(plan.root / "report.html", render_html(results))
     write_text(plan.root / "report.md", render_markdown(results))
@@ -38,7 +38,7 @@ def run(plan: Plan, progress: Progress = SILENT) -> bool:
     return all(found["status"] == "done" for found in results["cells"])
 
 
-def collect(plan: Plan) -> dict[str, Any]:
+def results_of(plan: Plan) -> dict[str, Any]:
     """All that the report says, as JSON values."""
     settings = plan.settings
     return {
