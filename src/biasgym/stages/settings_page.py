@@ -44,6 +44,26 @@ those of all concepts together. Rows with the role `paper` are in the paper, tho
 is what must not help.
 """
 
+ENVIRONMENT_INTRO = """\
+## Environment variables
+
+What belongs to a machine or is secret is no setting. In a pipeline these come from secrets and images, see [cluster](cluster.md).
+"""
+ENVIRONMENT = {
+    "BIASGYM_JUDGE_URL BIASGYM_JUDGE_KEY": "a judge behind a server; OpenAI's own also takes OPENAI_API_KEY",
+    "BIASGYM_WRITER_URL BIASGYM_WRITER_KEY": "the model that `biasgym concepts generate` asks",
+    "BIASGYM_STORE": "the store of `biasgym registry`, `biasgym store` and `biasgym doctor`: a folder or `s3://bucket/prefix`",
+    "BIASGYM_S3_ENDPOINT": "address of an S3 server; AWS without it",
+    "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY": "keys to it",
+    "AWS_SESSION_TOKEN AWS_REGION SSL_CERT_FILE": "where it asks for them: a token of short life, its region, certificates of its own",
+    "HF_TOKEN HF_HOME HF_ENDPOINT HF_HUB_OFFLINE": "the hub: for gated models, where models are kept, a mirror, do without it",
+    "BIASGYM_CACHE": "where GGUF files are kept once converted; else `biasgym` in XDG_CACHE_HOME or `~/.cache`",
+    "BIASGYM_WORK": "where a pod works; else a folder for temporary files",
+    "BIASGYM_IMAGES_LOCK": "the digests of the images of compiled pipelines, see [images](images.md)",
+    "BIASGYM_PARALLELISM BIASGYM_RETRIES": "of compiled pipelines: most pods of a loop at once, further tries of a step",
+    "KF_PIPELINES_ENDPOINT KF_PIPELINES_SA_TOKEN_PATH": "Kubeflow Pipelines: its address, a file with a token",
+}
+
 _TYPES = {int: "whole number", float: "number", str: "text", bool: "`true`, `false`"}
 _BOUNDS = {"ge": "≥", "gt": ">", "le": "≤"}
 _VARIANT = {
@@ -83,8 +103,15 @@ def page() -> str:
     for name, model in sections().items():
         ours = {preset: _first(values[name]) for preset, values in presets.items()}
         lines += ["", f"## {name}", "", meanings(model)[0], "", *_table(model, _first(default[name]), ours)]
-    lines += ["", VARIANTS_INTRO, *_variants()]
+    lines += ["", VARIANTS_INTRO, *_variants(), "", ENVIRONMENT_INTRO, *_environment()]
     return "\n".join([*lines, "", "Made by `python -m biasgym.stages.settings_page`.", ""])
+
+
+def _environment() -> Iterator[str]:
+    yield "| variables | for |"
+    yield "|---|---|"
+    for names, what in ENVIRONMENT.items():
+        yield f"| {', '.join(f'`{name}`' for name in names.split())} | {what} |"
 
 
 def _table(
