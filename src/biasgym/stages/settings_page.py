@@ -55,7 +55,7 @@ ENVIRONMENT = {
     "BIASGYM_STORE": "the store of `biasgym registry`, `biasgym store` and `biasgym doctor`: a folder or `s3://bucket/prefix`",
     "BIASGYM_S3_ENDPOINT": "address of an S3 server; AWS without it",
     "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY": "keys to it",
-    "AWS_SESSION_TOKEN AWS_REGION SSL_CERT_FILE": "where it asks for them: a token of short life, its region, certificates of its own",
+    "AWS_SESSION_TOKEN AWS_REGION SSL_CERT_FILE": "where it wants them: a short-lived token, its region, certificates of its own",
     "HF_TOKEN HF_HOME HF_ENDPOINT HF_HUB_OFFLINE": "the hub: for gated models, where models are kept, a mirror, do without it",
     "BIASGYM_CACHE": "where GGUF files are kept once converted; else `biasgym` in XDG_CACHE_HOME or `~/.cache`",
     "BIASGYM_WORK": "where a pod works; else a folder for temporary files",
