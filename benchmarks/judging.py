@@ -14,7 +14,7 @@ import httpx
 
 from benchmarks.timing import Ratio, compare
 from biasgym.concepts import load_concept
-from biasgym.endpoint.calls import Server
+from biasgym.endpoint import Server
 from biasgym.judge import JudgeItem, judge_template
 from biasgym.judge.answer import RESPONSE_FORMAT
 from biasgym.judge.endpoint import EndpointJudge

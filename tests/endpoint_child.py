@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from biasgym.concepts import load_concept
-from biasgym.endpoint.calls import Server
+from biasgym.endpoint import Server
 from biasgym.files import write_jsonl
 from biasgym.judge import Journal, JudgeItem
 from biasgym.judge.endpoint import EndpointJudge

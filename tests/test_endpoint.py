@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from biasgym.concepts import load_concept
-from biasgym.endpoint import access
+from biasgym.endpoint import Server, access
 from biasgym.endpoint.access import shown
-from biasgym.endpoint.calls import Server
 from biasgym.endpoint.window import Congested, Window
 from biasgym.errors import BiasGymError
 from biasgym.files import digest, read_jsonl

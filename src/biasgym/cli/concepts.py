@@ -11,7 +11,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from biasgym.datasets.writing import What
-    from biasgym.endpoint.calls import Server
+    from biasgym.endpoint import Server
 
 app = typer.Typer(help="List, show and validate concepts.", no_args_is_help=True)
 _out = Console()
@@ -151,11 +151,11 @@ def _known(what: str, option: str) -> What:
 
 
 def _writer(model: str, url: str | None, **options: Any) -> Server:
-    from biasgym.endpoint import access
+    from biasgym.endpoint import Server, access
     from biasgym.errors import BiasGymError
 
     try:
-        from biasgym.endpoint.calls import Server
+        import biasgym.endpoint.talk  # noqa: F401
     except ModuleNotFoundError as error:
         hint = "pip install 'biasgym[judge]'"
         raise BiasGymError(f"the package {error.name} is not installed", where="--model", hint=hint) from error

@@ -1,11 +1,12 @@
 """A language model behind an OpenAI-compatible server: OpenAI, vLLM, llama-server and their like.
 
 Questions go out as many at once as the server bears; answers are kept, so that nothing is asked, or paid for, twice.
-`biasgym.endpoint.calls` and `biasgym.endpoint.talk` need the extra `judge`.
+`faults`, `calls` and `talk` need the extra `judge`.
 """
 
 from biasgym.endpoint.access import access
 from biasgym.endpoint.exchange import Answer, Keep, Question, json_objects
 from biasgym.endpoint.journal import Journal
+from biasgym.endpoint.server import Server
 
-__all__ = ["Answer", "Journal", "Keep", "Question", "access", "json_objects"]
+__all__ = ["Answer", "Journal", "Keep", "Question", "Server", "access", "json_objects"]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -15,6 +14,18 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from biasgym.endpoint.access import shown
 from biasgym.endpoint.exchange import Answer
+from biasgym.endpoint.faults import (
+    FAILURES,
+    answer_of,
+    cause_of,
+    hopeless,
+    passes,
+    reason_of,
+    refused,
+    rejected,
+    unreachable,
+)
+from biasgym.endpoint.server import Server
 from biasgym.endpoint.window import Congested, Window
 from biasgym.errors import BiasGymError
 
@@ -24,55 +35,6 @@ _MOST_PATIENCE = 600.0  # seconds; a server that asks for more is not waited for
 _GIVE_UP = 20  # questions in a row without an answer: the server is at fault, not the question
 _OUTAGES = 3  # that one question outlives; it may be what brings the server down
 _AWAY = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
-
-
-@dataclass(frozen=True)
-class Server:
-    """Where a model is, and how it is asked.
-
-    Attributes:
-        model: Its name there.
-        url: Base address, such as http://127.0.0.1:8000/v1.
-        key: Secret; sent to the server and shown nowhere.
-        temperature: 0 takes the likeliest answer.
-        max_tokens: An answer that is longer is cut off.
-        concurrency: Most requests in flight.
-        timeout: Seconds for one request, from its start to its last byte.
-        attempts: Tries for one question.
-        backoff: Seconds of the first wait between tries, on average; it doubles from try to try.
-        patience: Seconds for which a server that went away is waited for.
-        met: It has answered before, to whoever planned this: it is waited for even if it is away at the first question.
-        say: Told, in a line, that it is waited for and that it is back.
-        role: What the model is asked for, for messages and names of variables.
-    """
-
-    model: str
-    url: str
-    key: str = field(default="none", repr=False)
-    temperature: float = 0.0
-    max_tokens: int = 400
-    concurrency: int = 32
-    timeout: float = 120.0
-    attempts: int = 7
-    backoff: float = 0.5
-    patience: float = 1800.0
-    met: bool = False
-    say: Callable[[str], None] = field(default=lambda _: None, repr=False, compare=False)
-    role: str = "judge"
-
-    @property
-    def title(self) -> str:
-        """As in messages."""
-        return f"the {self.role} server"
-
-    @property
-    def variable(self) -> str:
-        """How the names of its environment variables start."""
-        return f"BIASGYM_{self.role.upper()}"
-
-
-class Malformed(Exception):
-    """The server's reply is no chat completion."""
 
 
 class Caller:
@@ -105,14 +67,17 @@ class Caller:
             began, structured = time.monotonic(), self.structured
             try:
                 answer = await self._persistently(text)
-            except (openai.OpenAIError, Congested, Malformed, json.JSONDecodeError) as error:
-                cause = error.__cause__ if isinstance(error, Congested) else error
-                self._stop_if_hopeless(cause)
-                if _rejected(cause) and structured not in self._answered:
+            except FAILURES as error:
+                cause = cause_of(error)
+                if (end := hopeless(self.server, cause)) is not None:
+                    raise end from error
+                if refused(cause) and not self._reached:
+                    raise unreachable(self.server, cause) from error
+                if rejected(cause) and structured not in self._answered:
                     self.structured = not structured  # at fault is the schema or, without it, the question
                     if structured:
                         continue
-                elif outages < _OUTAGES and self._passes(error) and await self._was_away(began):
+                elif outages < _OUTAGES and passes(cause) and await self._was_away(began):
                     outages += 1
                     continue
                 return self._given_up(cause)
@@ -122,7 +87,7 @@ class Caller:
 
     async def _persistently(self, text: str) -> Answer:
         tries = AsyncRetrying(
-            retry=retry_if_exception(self._passes),
+            retry=retry_if_exception(self._may_pass),
             stop=stop_after_attempt(self.server.attempts),
             wait=self._wait,
             reraise=True,
@@ -132,7 +97,7 @@ class Caller:
 
     def _given_up(self, cause: BaseException | None) -> Answer:
         self._failed_in_a_row += 1
-        reason = _reason(cause)
+        reason = reason_of(cause)
         if self._failed_in_a_row >= _GIVE_UP:
             raise BiasGymError(
                 f"{self.server.title} does not answer any more ({reason}, {_GIVE_UP} questions in a row)",
@@ -188,9 +153,9 @@ class Caller:
         try:
             await self.client.models.list()
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            self._stop_if_hopeless(error)
+            raise hopeless(self.server, error) or error from error
         except openai.APIConnectionError as error:
-            raise _unreachable(self.server, error) from error
+            raise unreachable(self.server, error) from error
         except (openai.OpenAIError, json.JSONDecodeError):
             pass  # not every server has such a list
 
@@ -215,104 +180,21 @@ class Caller:
                     raise Congested from error
                 raise
         self._reached = True
-        return _answer(reply)
+        return answer_of(reply)
 
-    def _passes(self, error: BaseException) -> bool:
-        """Whether trying again may help."""
-        cause = error.__cause__ if isinstance(error, Congested) else error
-        if isinstance(cause, openai.APIStatusError):
-            self._reached = True
-            if isinstance(cause, openai.RateLimitError):
-                return cause.code != "insufficient_quota"
-            return cause.status_code >= 500 or cause.status_code in (408, 409, 425)
-        if _refused(cause):
-            return self._reached
-        return isinstance(
-            cause,
-            TimeoutError
-            | openai.APIConnectionError
-            | openai.APIResponseValidationError
-            | Malformed
-            | json.JSONDecodeError,
-        )
+    def _may_pass(self, error: BaseException) -> bool:
+        """Whether trying again may help; where nobody ever answered, it does not."""
+        cause = cause_of(error)
+        self._reached |= isinstance(cause, openai.APIStatusError)
+        return passes(cause) and (self._reached or not refused(cause))
 
     def _wait(self, state: RetryCallState) -> float:
         """Jittered and doubling, but never less than the server asks for."""
         jittered = wait_random_exponential(multiplier=2 * self.server.backoff, max=_LONGEST_WAIT)(state)
-        error = state.outcome.exception() if state.outcome else None
-        cause = error.__cause__ if isinstance(error, Congested) else error
+        cause = cause_of(state.outcome.exception() if state.outcome else None)
         headers = cause.response.headers if isinstance(cause, openai.APIStatusError) else {}
         try:
             wanted = float(headers.get("retry-after", 0))
         except ValueError:  # a date; the jittered wait does as well
             wanted = 0.0
         return max(jittered, min(wanted, _MOST_PATIENCE))
-
-    def _stop_if_hopeless(self, error: BaseException | None) -> None:
-        where = shown(self.server.url)
-        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            raise BiasGymError(
-                f"{self.server.title} refuses the key (HTTP {error.status_code})",
-                where=where,
-                hint=f"set {self.server.variable}_KEY",
-            ) from error
-        if isinstance(error, openai.NotFoundError):
-            raise BiasGymError(
-                f"{self.server.title} knows no model {self.server.model!r}, or the address is wrong (HTTP 404)",
-                where=where,
-                hint="the address usually ends in /v1",
-            ) from error
-        if isinstance(error, openai.RateLimitError) and error.code == "insufficient_quota":
-            raise BiasGymError(f"the account of {self.server.title} has no credit left", where=where) from error
-        if _refused(error) and not self._reached:
-            raise _unreachable(self.server, error) from error
-
-
-def _answer(reply: Any) -> Answer:
-    """Reads a chat completion; what a server sends need not be one."""
-    choices = getattr(reply, "choices", None)
-    if not isinstance(choices, list) or not choices or getattr(choices[0], "message", None) is None:
-        raise Malformed
-    message = choices[0].message
-    content, usage = getattr(message, "content", None), getattr(reply, "usage", None)
-    finish = getattr(choices[0], "finish_reason", None)
-    return Answer(
-        text=content.encode(errors="replace").decode() if isinstance(content, str) else "",  # no half characters
-        cut=finish == "length",
-        refusal=bool(getattr(message, "refusal", None)) or finish == "content_filter",
-        tokens_in=getattr(usage, "prompt_tokens", None) or 0,
-        tokens_out=getattr(usage, "completion_tokens", None) or 0,
-    )
-
-
-def _reason(error: BaseException | None) -> str:
-    """Few and fixed words, so that reasons can be counted."""
-    if isinstance(error, TimeoutError | openai.APITimeoutError):
-        return "the server did not answer in time"
-    if isinstance(error, openai.RateLimitError):
-        return "the server was too busy (HTTP 429)"
-    if isinstance(error, openai.APIStatusError):
-        kind = "failed" if error.status_code >= 500 else "refused the question"
-        return f"the server {kind} (HTTP {error.status_code})"
-    if isinstance(error, openai.APIConnectionError):
-        return "the connection broke"
-    return "the server's reply was no chat completion"
-
-
-def _rejected(error: BaseException | None) -> bool:
-    """The server understood nothing of the question, or not its schema."""
-    return isinstance(error, openai.BadRequestError | openai.UnprocessableEntityError)
-
-
-def _refused(error: BaseException | None) -> bool:
-    """No connection could be made at all. By name, since the SDK's releases differ in the HTTP library below."""
-    return isinstance(error, openai.APIConnectionError) and type(error.__cause__).__name__ == "ConnectError"
-
-
-def _unreachable(server: Server, error: BaseException | None) -> BiasGymError:
-    cause = type(error.__cause__ or error).__name__ if error else "no connection"
-    return BiasGymError(
-        f"{server.title} cannot be reached ({cause})",
-        where=shown(server.url),
-        hint=f"start it, or give another address, as in {server.variable}_URL",
-    )

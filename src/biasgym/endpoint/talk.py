@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
-from biasgym.endpoint.calls import Caller, Server
+from biasgym.endpoint.calls import Caller
 from biasgym.endpoint.exchange import Answer, Keep, Question
+from biasgym.endpoint.server import Server
 
 
 def check(server: Server) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 
-from biasgym.endpoint import Answer, Journal, Keep, Question
-from biasgym.endpoint.calls import Server
+from biasgym.endpoint import Answer, Journal, Keep, Question, Server
 from biasgym.endpoint.talk import ask_all, check
 from biasgym.judge.answer import RESPONSE_FORMAT
 from biasgym.judge.interview import interview

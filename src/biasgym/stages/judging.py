@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from biasgym.endpoint import Server, access
 from biasgym.errors import BiasGymError
 from biasgym.files import read_json
 from biasgym.judge import Journal, Judge, SemanticJudge, judge_template, kappa_interval
@@ -80,8 +81,6 @@ def check_judge(settings: JudgeSettings) -> None:
 
 def _endpoint(settings: JudgeSettings, wording: str, journal: Journal, **asked: Any) -> EndpointJudge:
     try:
-        from biasgym.endpoint import access
-        from biasgym.endpoint.calls import Server
         from biasgym.judge.endpoint import EndpointJudge
     except ModuleNotFoundError as error:
         raise BiasGymError(

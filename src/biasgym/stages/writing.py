@@ -25,7 +25,7 @@ from biasgym.files import digest, read_json, sha256_of, write_json, write_text
 from biasgym.progress import SILENT, Progress, progress_task
 
 if TYPE_CHECKING:
-    from biasgym.endpoint.calls import Server
+    from biasgym.endpoint import Server
 
 PER_CALL = 25
 DEFAULT_COUNT: dict[What, int] = {"paragraphs": 500, "questions": 100}
