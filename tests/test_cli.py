@@ -76,6 +76,24 @@ def test_a_finished_run_says_where_its_report_is(finished: Desk, command: Comman
     assert "late" in said.out and "early" in said.out
 
 
+def test_refused_settings_are_not_those_of_the_run(desk: Desk, finished: Desk, command: Command) -> None:
+    shutil.copytree(finished.out, desk.out)
+    before = (desk.out / "settings.json").read_bytes()
+    said = command("attribute", desk.settings(scope={"ks": [1, 2, 3, 4]}, inject={"epochs": 2}), "--out", desk.out)
+    assert_refused(said, "stage inject of tiny-llama / late is missing")
+    assert (desk.out / "settings.json").read_bytes() == before
+
+
+def test_a_file_is_not_written_over_by_its_verdicts(desk: Desk, command: Command) -> None:
+    line = {"concept": "always_late", "prompt": "When?", "generation": "Late.", "strength": 2}
+    source = desk.write("texts.jsonl", json.dumps(line) + "\n")
+    for words in (["judge"], ["judge", "calibrate"]):
+        assert_refused(command(*words, "--in", source, "--out", source), "it is the file that is read")
+    ragged = desk.write("texts.csv", "concept,prompt,generation\nalways_late,When?,Nice, but late\n")
+    assert_refused(command("judge", "--in", ragged, "--out", desk.out), "line 2 has more fields than the heading")
+    assert json.loads(Path(source).read_text()) == line
+
+
 def test_a_second_judge_that_fails_is_said(desk: Desk, finished: Desk, command: Command) -> None:
     shutil.copytree(finished.out, desk.out)
     with FaultyServer(model="another") as server:

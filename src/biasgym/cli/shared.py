@@ -92,6 +92,8 @@ def say_failed(plan: Plan) -> NoReturn:
     found = [(cell.name, folder) for cell in plan.cells for stage in STAGES for folder in work.folders(stage, cell)]
     for group in work.groups():
         found += [(group.source.slug, folder) for stage in STAGES for folder in work.model_folders(stage, group)]
+    if all(folder.error is None for _, folder in found):
+        err.print("some cells are not finished; `biasgym run` goes on with them", style="red", markup=False)
     for name, folder in found:
         if folder.error is not None:
             err.print(f"failed: {name}, {folder.stage}: {folder.error}", style="red", markup=False, soft_wrap=True)

@@ -38,6 +38,7 @@ def judge_file(
     Raises:
         BiasGymError: A line lacks a field or names an unknown concept, or the judge cannot be had.
     """
+    _keep(source, target)
     rows, items = _read(source, templates)
     judge = make_judge(settings, journal=_journal(target, settings), templates=templates, say=progress.say)
     judged = []
@@ -73,6 +74,7 @@ def calibrate_file(
     Raises:
         BiasGymError: As for `judge_file`, or a label is none.
     """
+    _keep(source, target)
     rows, items = _read(source, templates)
     labels = [_label(row, where) for where, row in rows]
     if len(items) < 2:
@@ -84,6 +86,11 @@ def calibrate_file(
     if target is not None:
         write_json(target, found.as_json())
     return found
+
+
+def _keep(source: Path, target: Path | None) -> None:
+    if target is not None and target.exists() and target.samefile(source):
+        raise BiasGymError("it is the file that is read", where=f"--out {target}", hint="choose another one")
 
 
 def _read(source: Path, templates: str | None) -> tuple[list[tuple[str, Row]], list[JudgeItem]]:

@@ -83,7 +83,7 @@ def cell_results(cell: Cell, other: Cell | None) -> dict[str, Any]:
         "variants": _variants(concept, generations, judgements, margins, seed),
         "capability": _capability(folders["capability"], seed),
         "tasks": task_results(folders["capability"], cell.settings.capability.task_margin, seed),
-        "similarity": read_json(folders["inject"].path / "similarity.json")[:15],
+        "similarity": read_json(folders["inject"].path / "similarity.json"),
         **several_judges(cell, other, generations),
         "masking": _masking(concept, generations),
         "samples": _samples(generations, judgements),

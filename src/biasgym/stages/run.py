@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from biasgym.errors import StorageError
-from biasgym.files import alone, write_json
+from biasgym.errors import BiasGymError, StorageError
+from biasgym.files import alone, atomic_file, write_json
 from biasgym.judge import Judge
 from biasgym.models.chat import BIAS_TOKEN
 from biasgym.models.sources import ModelSource
@@ -85,7 +86,26 @@ def run(
     with alone(plan.root):
         chosen = plan.cells if cells is None else tuple(cells)
         work = Work(plan, chosen, progress, shelf, None if models is None else frozenset(models))
-        return _run(work, stages, loaders or {})
+        with _refusals_leave(plan.root / SETTINGS_FILE):
+            return _run(work, stages, loaders or {})
+
+
+@contextmanager
+def _refusals_leave(file: Path) -> Iterator[None]:
+    """What is refused changes no settings, which later commands would take for those of the run."""
+    before = file.read_bytes() if file.is_file() else None
+    try:
+        yield
+    except StorageError:
+        raise
+    except BiasGymError:
+        if before is None:
+            if not any(path.is_dir() for path in file.parent.iterdir()):  # nothing was done with them
+                file.unlink(missing_ok=True)
+        else:
+            with atomic_file(file) as temporary:
+                temporary.write_bytes(before)
+        raise
 
 
 def _run(work: Work, stages: Sequence[str], given: Mapping[ModelSource, Callable[[], LanguageModel]]) -> bool:

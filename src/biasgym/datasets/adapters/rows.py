@@ -40,8 +40,15 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
             elif suffix == ".json":
                 yield from _lists(json.load(file), path, "")
             else:
-                reader = csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ",", restkey="")
+                reader = csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ",", strict=True)
                 for row in reader:
+                    if None in row or None in row.values():
+                        many = "more" if None in row else "fewer"
+                        raise BiasGymError(
+                            f"line {reader.line_num} has {many} fields than the heading",
+                            where=str(path),
+                            hint="put quotes around texts with commas",
+                        )
                     yield f"line {reader.line_num}", row
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
