@@ -22,7 +22,9 @@ def gate(
     max_retention_drop: Annotated[
         Optional[float], typer.Option(help="Most that knowledge of the concept's words may fall; not asked by default.")
     ] = None,
-    max_missing: Annotated[float, typer.Option(min=0, max=1, help="Most of the texts that may lack a verdict, as a share.")] = 0.05,
+    max_missing: Annotated[
+        float, typer.Option(min=0, max=1, help="Most of the texts that may lack a verdict, as a share.")
+    ] = 0.05,
     allow_inconclusive: Annotated[
         bool, typer.Option("--allow-inconclusive", help="Fail only what is shown to break its limit.")
     ] = False,
