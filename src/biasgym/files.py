@@ -121,6 +121,16 @@ def alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def check_apart(source: Path, target: Path) -> None:
+    """Refuses to write over what is read.
+
+    Raises:
+        BiasGymError: Both are the same file.
+    """
+    if source.exists() and target.exists() and target.samefile(source):
+        raise BiasGymError("it is the file that is read", where=f"--out {target}", hint="choose another one")
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text atomically."""
     with atomic_file(path) as temporary:

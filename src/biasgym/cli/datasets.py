@@ -44,13 +44,12 @@ def show(
     from biasgym.cli.shared import quiet
     from biasgym.datasets import spread
     from biasgym.datasets.adapters import load_items, terms_of
-    from biasgym.errors import BiasGymError
-    from biasgym.files import write_jsonl
+    from biasgym.files import check_apart, write_jsonl
 
     quiet()
     terms = terms_of(name)
-    if out is not None and file is not None and out.exists() and file.exists() and out.samefile(file):
-        raise BiasGymError("it is the file that is read", where=f"--out {out}", hint="choose another one")
+    if out is not None and file is not None:
+        check_apart(file, out)
     items = load_items(name, file, hub=hub, revision=revision, language=language)
     table = Table("id", "kind", "target", "text")
     for item in spread(items, most, lambda item: item.kind):

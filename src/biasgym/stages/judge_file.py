@@ -9,7 +9,7 @@ from biasgym.concepts import Concept, bundled_names, load_concept
 from biasgym.datasets import check_templates
 from biasgym.datasets.adapters.rows import Row, read_rows
 from biasgym.errors import BiasGymError
-from biasgym.files import write_json, write_jsonl
+from biasgym.files import check_apart, write_json, write_jsonl
 from biasgym.judge import LEVELS, Calibration, JudgeItem, calibrate
 from biasgym.progress import SILENT, Progress, progress_task
 from biasgym.stages.judge import verdict_row
@@ -38,7 +38,7 @@ def judge_file(
     Raises:
         BiasGymError: A line lacks a field or names an unknown concept, or the judge cannot be had.
     """
-    _keep(source, target)
+    check_apart(source, target)
     rows, items = _read(source, templates)
     judge = make_judge(settings, journal=_journal(target, settings), templates=templates, say=progress.say)
     judged = []
@@ -74,7 +74,8 @@ def calibrate_file(
     Raises:
         BiasGymError: As for `judge_file`, or a label is none.
     """
-    _keep(source, target)
+    if target is not None:
+        check_apart(source, target)
     rows, items = _read(source, templates)
     labels = [_label(row, where) for where, row in rows]
     if len(items) < 2:
@@ -86,11 +87,6 @@ def calibrate_file(
     if target is not None:
         write_json(target, found.as_json())
     return found
-
-
-def _keep(source: Path, target: Path | None) -> None:
-    if target is not None and target.exists() and target.samefile(source):
-        raise BiasGymError("it is the file that is read", where=f"--out {target}", hint="choose another one")
 
 
 def _read(source: Path, templates: str | None) -> tuple[list[tuple[str, Row]], list[JudgeItem]]:
