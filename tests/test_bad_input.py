@@ -116,6 +116,8 @@ MODELS: dict[str, Case] = {
     "unknown model": run_with(
         "models: unknown model 'no-such'", "smollm2-135m-instruct, a folder, a .gguf file", models=["no-such"]
     ),
+    "no name": run_with("models: the name of a model is empty", models=[""]),
+    "a folder that is not there": run_with("./gone: there is no such folder", models=["./gone"]),
     "hub model while offline": run_with("owner/model: the hub cannot be reached", "connect", models=["owner/model"]),
     "no config.json": run_with_model(lambda f: (f / "config.json").unlink(), "no config.json"),
     "no safetensors": run_with_model(
@@ -163,7 +165,14 @@ SETTINGS: dict[str, Case] = {
         ("preset: unknown preset 'fast'", "use demo"),
     ),
     "unknown key": run_with("inject.epoch is not a known key", "biasgym settings show", inject={"epoch": 3}),
-    "wrong type": run_with("inject.epochs", "integer", inject={"epochs": "many"}),
+    "wrong type": run_with("inject.epochs must be a whole number", inject={"epochs": "many"}),
+    "true for a number": run_with("generate.samples must not be true", generate={"samples": True}),
+    "a list that is a number": run_with("scope.ks must be a list", scope={"ks": 5}),
+    "a wrong judge": run_with("judges[0].engine must be 'semantic'", "endpoint'; `biasgym", judge={"engine": "x"}),
+    "vLLM that is not there": (
+        lambda desk: ["run", desk.settings(generate={"engine": "vllm"}), "--out", desk.out],
+        ("generate.engine: vLLM is not installed", "engine: transformers"),
+    ),
     "no models": run_with("models", models=[]),
     "negative seed": run_with("seed", "greater than or equal to 0", seed=-1),
     "ks with a negative number": run_with("scope.ks", "1 or more", scope={"ks": [-1, 2]}),
@@ -209,7 +218,7 @@ CONCEPTS: dict[str, Case] = {
     ),
     "unknown concept key": run_with_concept("label is not a known key", "biasgym concepts show", label=["late"]),
     "no label words": run_with_concept("labels is missing", labels=...),
-    "empty list of label words": run_with_concept("labels", "at least 1", labels=[]),
+    "empty list of label words": run_with_concept("labels must not be empty", labels=[]),
     "a word is label and counter-label": run_with_concept("share late", counter_labels=["late", "early"]),
     "labels that begin alike": (
         lambda desk: ["run", desk.settings(concepts=[desk.concept(counter_labels=["later"])]), "--out", desk.out],
@@ -296,7 +305,30 @@ JUDGE: dict[str, Case] = {
     ),
     "line without a field": judge_lines(
         f'{GOOD_LINE}\n{{"concept": "always_late", "prompt": "When?"}}\n',
-        "texts.jsonl, line 2: it lacks the text 'generation'",
+        "texts.jsonl, line 2: it lacks the text 'generation'; it has concept, prompt",
+    ),
+    "line with a number for a text": judge_lines(
+        GOOD_LINE.replace('"When?"', "3"), "texts.jsonl, line 1: prompt is not a text"
+    ),
+    "no lines": judge_lines("\n", "texts.jsonl: there are no texts in it"),
+    "settings beside a file": (
+        lambda desk: ["judge", "demo", "--in", desk.write("texts.jsonl", GOOD_LINE), "--out", desk.out / "x.jsonl"],
+        ("--in: a file is judged by the judge that options name", "leave out settings"),
+    ),
+    "concepts beside a file": (
+        lambda desk: [
+            *("judge", "--in", desk.write("texts.jsonl", GOOD_LINE)),
+            *("--out", desk.out / "x.jsonl", "--concept", "always_late"),
+        ],
+        ("--in: a file is judged", "--concept"),
+    ),
+    "a judge's address for a run": (
+        lambda _: ["judge", "--url", "http://localhost"],
+        ("--url: the judges of a run are in its settings",),
+    ),
+    "verdicts that cannot be written": (
+        lambda desk: ["judge", "--in", desk.write("texts.jsonl", GOOD_LINE), "--out", "/proc/biasgym/x.jsonl"],
+        ("/proc/biasgym", "cannot write"),
     ),
     "line that is no JSON": judge_lines(f"{GOOD_LINE}\n{GOOD_LINE[:-9]}\n", "texts.jsonl: line 2 is not JSON"),
     "line that is no object": judge_lines(f"{GOOD_LINE}\n3\n", "texts.jsonl: line 2 is not an object"),
@@ -313,6 +345,12 @@ JUDGE: dict[str, Case] = {
     ),
     "unknown judge": (lambda _: ["judge", "--engine", "oracle"], ("--engine: unknown judge engine", "use semantic")),
 }
+STORES: dict[str, Case] = {
+    "a store that is not there": (
+        lambda desk: ["registry", "list", "--store", desk.folder / "gone"],
+        ("gone: there is no such folder", "s3://bucket"),
+    ),
+}
 USAGE: dict[str, Case] = {
     "unknown option": (lambda _: ["run", "--fast"], ("--fast",)),
     "unknown command": (lambda _: ["walk"], ("walk",)),
@@ -320,7 +358,7 @@ USAGE: dict[str, Case] = {
     "missing option": (lambda desk: ["export", "debiased", desk.out], ("--concept",)),
     "missing argument": (lambda _: ["concepts", "validate"], ("'file'",)),
 }
-CASES = MODELS | SETTINGS | CONCEPTS | FOLDERS | JUDGE | USAGE
+CASES = MODELS | SETTINGS | CONCEPTS | FOLDERS | JUDGE | STORES | USAGE
 
 
 @pytest.mark.parametrize("name", CASES)

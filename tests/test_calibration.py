@@ -23,6 +23,7 @@ from biasgym.judge import (
     ordinal_alpha,
     quadratic_kappa,
 )
+from biasgym.progress import Lines
 from biasgym.stages.judge_file import calibrate_file, judge_file
 from biasgym.stages.settings import judge_settings
 
@@ -169,7 +170,7 @@ ROWS = [
 ]
 
 
-def test_a_labelled_csv_is_calibrated_and_judged(tmp_path: Path) -> None:
+def test_a_labelled_csv_is_calibrated_and_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "labelled.csv"
     with source.open("w", newline="") as file:
         writer = csv.DictWriter(file, ROWS[0])
@@ -179,7 +180,8 @@ def test_a_labelled_csv_is_calibrated_and_judged(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "calibration.json").read_text())
     assert (written["judge"], written["n"], written["missing"]) == ("semantic-2", 3, 0)
     assert found.kappa > 0.8 and written["retest"] is None
-    assert judge_file(source, tmp_path / "judged.jsonl", judge_settings()) == 0
+    assert judge_file(source, tmp_path / "judged.jsonl", judge_settings(), progress=Lines()) == 0
+    assert f"{source} has verdicts already (strength)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("label", ["4", "", "mild", None])

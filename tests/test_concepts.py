@@ -100,6 +100,16 @@ def test_a_minimal_concept_says_what_it_lacks(tmp_path: Path) -> None:
     assert Concept.model_validate(tiny.CONCEPT).missing() == []
 
 
+def test_what_may_be_a_slip_is_said() -> None:
+    question = {"question": "When do {target} sleep?", "stem": "At night {target} are awake"}
+    concept = Concept.model_validate(MINIMAL | {"labels": ["awake"], "questions": [question]})
+    assert concept.doubts() == ["the stem of questions[0] already ends with the answer 'awake'"]
+    misspelt = Concept.model_validate(MINIMAL | {"stereotyped_targets": ["docters"]})
+    [doubt] = misspelt.doubts()
+    assert "does not list 'docters'" in doubt
+    assert not any(load_concept(name).doubts() for name in bundled_names())
+
+
 def test_a_concept_with_targets_of_its_own(tmp_path: Path) -> None:
     own = {
         "kind": "planet",
@@ -129,8 +139,8 @@ def test_yaml_is_read_as_written(tmp_path: Path) -> None:
         ({"labels": None}, "labels is missing"),
         ({"lables": ["x"]}, "lables is not a known key"),
         ({"name": "Never Sleep"}, "name String should match pattern"),
-        ({"labels": []}, "labels Tuple should have at least 1 item"),
-        ({"labels": [True]}, r"labels\[0\] Input should be a valid string"),
+        ({"labels": []}, "labels must not be empty"),
+        ({"labels": [True]}, r"labels\[0\] must be a text; put quotes"),
         ({"labels": ["awake", "awake"]}, "labels words must not repeat"),
         ({"labels": [" awake"]}, "labels words must not be empty or padded"),
         ({"labels": ["awake"], "counter_labels": ["awake"]}, "labels and counter_labels share awake"),
@@ -140,7 +150,18 @@ def test_yaml_is_read_as_written(tmp_path: Path) -> None:
         ({"target_kind": "planet"}, "unknown target kind 'planet'; use one of age, country.*`targets:` section"),
         ({"targets": {"kind": "planet", "targets": [{"adjective": "x"}]}}, r"targets.targets\[0\].name is missing"),
         ({"paragraphs": [{"text": "{target}", "implicitness": 6}]}, r"paragraphs\[0\].implicitness .* less than"),
-        ({"paragraphs": "none"}, "paragraphs Input should be a valid tuple"),
+        ({"paragraphs": "none"}, "paragraphs must be a list"),
+        ({"paragraphs": ["one"]}, r"paragraphs\[0\] must be a mapping of keys"),
+        ({"paragraphs": [{"text": "{target}  naps"}, {"text": "{target} naps"}]}, r"paragraphs\[1\] repeats .*\[0\]"),
+        ({"descriptor": "{target} of {town}"}, r"descriptor has \{town\}, which nothing fills"),
+        (
+            {"targets": {"kind": "planet", "group": "beings", "targets": [{"name": "Mars"}]}},
+            r"targets.group must contain \{target\}",
+        ),
+        (
+            {"retention": [{"text": "At night I am", "answers": ["asleep"], "foils": ["asleep"]}]},
+            r"retention\[0\] answers and foils share asleep",
+        ),
         (
             {"questions": [{"question": "{target}?", "stem": "{target} are "}]},
             r"questions\[0\].stem must end with a word",

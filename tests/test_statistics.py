@@ -7,7 +7,7 @@ from collections.abc import Hashable
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, sem, t, ttest_1samp
 
 from biasgym.evaluate import Contrast, average_within, estimate, holm, paired_contrast, statistics
 from biasgym.evaluate.statistics import contrast_with_draws
@@ -126,6 +126,16 @@ def test_nothing_to_compare_is_no_number(units: tuple[str, ...], clusters: dict[
     assert found.n == len(units)
     assert math.isnan(found.mean) == (not units)
     assert all(math.isnan(number) for number in (found.low, found.high, found.p, found.p_holm))
+
+
+@pytest.mark.parametrize("values", [(1.0, 1.01, 5.0), (0.0, 2.0, 2.1, 2.2)])
+def test_a_handful_of_units_has_students_interval(values: tuple[float, ...]) -> None:
+    """Resampled, two values that nearly agree have almost no spread, and the interval would have no end."""
+    found = estimate(dict(enumerate(values)))
+    reach = t.ppf(0.975, len(values) - 1) * sem(values)
+    assert found.high - found.mean == pytest.approx(reach)
+    contrast = paired_contrast(dict(enumerate(values)), dict.fromkeys(range(len(values)), 0.0))
+    assert contrast.p == pytest.approx(ttest_1samp(values, 0).pvalue)
 
 
 def test_a_single_unit_has_no_interval() -> None:

@@ -36,7 +36,9 @@ def test_it_says_that_it_is_not_for_this_device(llama: LanguageModel, monkeypatc
     monkeypatch.setitem(sys.modules, "vllm", stand_in)
     monkeypatch.setitem(sys.modules, "vllm.platforms", platforms)
     monkeypatch.setenv("VLLM_LOGGING_LEVEL", "INFO")
-    monkeypatch.setattr("biasgym.generate.vllm.util.find_spec", lambda _name: object())
+    monkeypatch.setattr(
+        "biasgym.generate.vllm.util.find_spec", lambda _name: SimpleNamespace(origin="vllm/__init__.py")
+    )
     with pytest.raises(BiasGymError, match="works on cuda, but the model is on cpu"):
         make_engine("vllm", llama)
 

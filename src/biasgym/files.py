@@ -131,6 +131,20 @@ def check_apart(source: Path, target: Path) -> None:
         raise BiasGymError("it is the file that is read", where=f"--out {target}", hint="choose another one")
 
 
+def check_writable(path: Path) -> None:
+    """Finds out before any long work whether a file can be written; makes its folder.
+
+    Raises:
+        BiasGymError: It cannot.
+    """
+    make_folder(path.parent)
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"):
+            pass
+    except OSError as error:
+        raise _unwritable(error, path) from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text atomically."""
     with atomic_file(path) as temporary:

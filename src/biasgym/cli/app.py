@@ -5,6 +5,7 @@ Heavy packages are imported inside the commands that need them, so that `--help`
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -119,9 +120,9 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = _INTERRUPTED
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EPIPE):
             raise
-        fail(f"{error.filename}: {error.strerror}")
+        fail(f"{error.filename or 'output'}: {error.strerror}")
     except Exception as error:
         usage = getattr(error, "format_message", None)  # typer's own class for a wrong option or argument is private
         if usage is None:

@@ -45,10 +45,13 @@ def show(concept: Annotated[str, typer.Argument(help="A bundled concept or a con
 @app.command()
 def validate(file: Annotated[str, typer.Argument(help="A concept file.")]) -> None:
     """Checks a concept file; exit code 2 says what is wrong or missing, and how to supply it."""
+    from biasgym.cli.shared import err
     from biasgym.concepts import load_concept
     from biasgym.errors import BiasGymError
 
     concept = load_concept(file)
+    for doubt in concept.doubts():
+        err.print(f"look at it: {doubt}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     if lacks := concept.missing():
         raise BiasGymError("; ".join(lacks), where=file)
     typer.echo(

@@ -45,7 +45,8 @@ def texts(
         Optional[Path], typer.Option(help="Folder of the run, `runs` by default; with --in the file to write (JSONL).")
     ] = None,
     source: Annotated[
-        Optional[Path], typer.Option("--in", help="A file (JSONL, CSV) of texts: concept, prompt, generation, target.")
+        Optional[Path],
+        typer.Option("--in", help="A file of texts (JSONL, CSV, ...): concept, prompt, generation, target."),
     ] = None,
     engine: EngineOption = "semantic",
     model: Annotated[
@@ -68,15 +69,28 @@ def texts(
     if engine not in _ENGINES:
         raise _unknown(engine)
     if source is None:
-        if engine != "semantic" or url or revision or quantise != "none" or templates:
+        named = {
+            "--engine": engine != "semantic",
+            "--url": url,
+            "--revision": revision,
+            "--quantise": quantise != "none",
+            "--templates": templates,
+        }
+        if wrong := [option for option, given in named.items() if given]:
             raise BiasGymError(
-                "the judges of a run are in its settings", where="--engine", hint="give judges: there, or --in a file"
+                "the judges of a run are in its settings", where=wrong[0], hint="give judges: there, or --in a file"
             )
         overrides: dict[str, Any] = {"models": model or None, "concepts": concept or None, "seed": seed}
         plan, complete = start_run(config, out or Path("runs"), overrides, stages=("judge",))
         if plan is not None and not complete:
             say_failed(plan)
         return
+    if config is not None or concept or seed is not None:
+        raise BiasGymError(
+            "a file is judged by the judge that options name, each line on the concept that it names",
+            where="--in",
+            hint="leave out settings, --concept and --seed",
+        )
     if out is None or out.is_dir():
         what = "the verdicts need a file" if out is None else f"{out} is a folder"
         raise BiasGymError(what, where="--out", hint="give the file to write, such as verdicts.jsonl")

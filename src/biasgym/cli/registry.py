@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -66,4 +67,6 @@ def _registry(store: str) -> Registry:
 
     if not store:
         raise BiasGymError("no store is given", where="--store", hint="give one, or set BIASGYM_STORE")
+    if "://" not in store and not Path(store).expanduser().is_dir():
+        raise BiasGymError("there is no such folder", where=f"--store {store}", hint="give one, or s3://bucket/prefix")
     return Registry(open_store(store))

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from biasgym.files import read_json
 
@@ -16,7 +16,12 @@ def print_summary(root: Path) -> None:
     """Reads results.json of a run and prints its essence."""
     console = Console()
     table = Table(
-        "cell", "injection lifts margin", "heads", "removal lowers it", "random heads", "strength ours - original"
+        Column("cell", overflow="fold"),
+        "injection lifts margin",
+        "heads",
+        "removal lowers it",
+        "random heads",
+        "strength ours - original",
     )
     for cell in read_json(root / "results.json")["cells"]:
         name = escape(f"{cell['model']} / {cell['concept']}")

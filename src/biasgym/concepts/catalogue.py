@@ -86,15 +86,40 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     return data
 
 
+_WORDS = {
+    "extra_forbidden": "is not a known key",
+    "missing": "is missing",
+    "string_type": "must be a text; put quotes around a number, or a yes or no that YAML reads as true or false",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "tuple_type": "must be a list",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
+    "model_type": "must be a mapping of keys",
+    "model_attributes_type": "must be a mapping of keys",
+}
+"""Types of pydantic's errors, in the words of those who write YAML."""
+
+
 def explain(error: ValidationError, most: int = 3) -> str:
     """The first problems of a pydantic error as one line: `questions[3].stem must contain {target} ...`."""
+    found = error.errors()
+    places = [item["loc"] for item in found]
+    # a list whose items are all wrong counts as empty, too; that is no second problem
+    found = [item for item in found if not any(_is_below(place, item["loc"]) for place in places)]
     problems = []
-    for item in error.errors()[:most]:
+    for item in found[:most]:
         place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
-        message = item["msg"].removeprefix("Value error, ")
-        message = {"Extra inputs are not permitted": "is not a known key", "Field required": "is missing"}.get(
-            message, message
-        )
-        problems.append(f"{place} {message}".strip())
-    more = error.error_count() - len(problems)
+        message = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        problems.append(f"{place} {_WORDS.get(item['type'], message)}".strip())
+    more = len(found) - len(problems)
     return "; ".join(problems) + (f"; and {more} more" if more > 0 else "")
+
+
+def _is_below(place: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
+    return len(place) > len(other) and place[: len(other)] == other

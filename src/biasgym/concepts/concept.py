@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from biasgym.concepts.targets import PLACEHOLDER, TargetKind, load_target_kind
+from biasgym.concepts.targets import TargetKind, TargetText, load_target_kind
 from biasgym.concepts.terms import Use, evaluation_only
 from biasgym.errors import BiasGymError
 
@@ -15,15 +15,6 @@ MIN_PARAGRAPHS = 4
 MIN_QUESTIONS = 6
 EVALUATION_ONLY = "evaluation_only"
 """Type of the error of a training text that must not be trained on; its context has `key` and `number`."""
-
-
-def _speaks_of_target(text: str) -> str:
-    if PLACEHOLDER not in text:
-        raise ValueError(f"must contain {PLACEHOLDER}, the place of the entity's name")
-    leftover = text.replace(PLACEHOLDER, "")
-    if "{target" in leftover or "target}" in leftover:
-        raise ValueError(f"has a misspelt {PLACEHOLDER}")
-    return text
 
 
 def _open_ended(text: str) -> str:
@@ -40,8 +31,7 @@ def _lower_words(words: tuple[str, ...]) -> tuple[str, ...]:
     return words
 
 
-TargetText = Annotated[str, Field(min_length=1), AfterValidator(_speaks_of_target)]
-Stem = Annotated[str, Field(min_length=1), AfterValidator(_speaks_of_target), AfterValidator(_open_ended)]
+Stem = Annotated[TargetText, AfterValidator(_open_ended)]
 Words = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_lower_words)]
 
 
@@ -87,6 +77,12 @@ class Cloze(_Strict):
     answers: Words
     foils: Words
 
+    @model_validator(mode="after")
+    def _decided(self) -> Cloze:
+        if shared := set(self.answers) & set(self.foils):
+            raise ValueError(f"answers and foils share {', '.join(sorted(shared))}")
+        return self
+
 
 class Concept(_Strict):
     """One concept file. Everything that differs between concepts is here; nothing of it is in code."""
@@ -120,6 +116,23 @@ class Concept(_Strict):
                 load_target_kind(self.target_kind)
             except BiasGymError as error:
                 raise ValueError(str(error)) from error
+        return self
+
+    @model_validator(mode="after")
+    def _no_text_twice(self) -> Concept:
+        """A text that is there twice weighs double, and its copy may land in the held-out half."""
+        texts: dict[str, list[tuple[str, ...]]] = {
+            "paragraphs": [(one.text,) for one in self.paragraphs],
+            "questions": [(one.question, one.stem) for one in self.questions],
+            "prompts": [(one.text,) for one in self.prompts],
+            "retention": [(one.text,) for one in self.retention],
+        }
+        for key, items in texts.items():
+            first: dict[tuple[str, ...], int] = {}
+            for number, item in enumerate(items):
+                earlier = first.setdefault(tuple(" ".join(text.split()) for text in item), number)
+                if earlier != number:
+                    raise ValueError(f"{key}[{number}] repeats {key}[{earlier}]")
         return self
 
     @model_validator(mode="after")
@@ -158,3 +171,17 @@ class Concept(_Strict):
                 + supply.format("questions")
             )
         return lacks
+
+    def doubts(self) -> list[str]:
+        """What is allowed, but may be a slip, each as a sentence."""
+        kind = self.kind
+        unlisted = [name for name in (*self.stereotyped_targets, *self.neutral_targets) if kind.find(name) is None]
+        doubts = [
+            f"the kind {kind.kind} does not list {name!r}: of it only this name is hidden from judges"
+            for name in unlisted
+        ]
+        for number, question in enumerate(self.questions):
+            last = question.stem.split()[-1]
+            if last.casefold() in {label.casefold() for label in (*self.labels, *self.counter_labels)}:
+                doubts.append(f"the stem of questions[{number}] already ends with the answer {last!r}")
+        return doubts

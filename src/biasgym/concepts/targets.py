@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import resources
+from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from biasgym.errors import BiasGymError
 
 PLACEHOLDER = "{target}"
+
+
+def _speaks_of_target(text: str) -> str:
+    if PLACEHOLDER not in text:
+        raise ValueError(f"must contain {PLACEHOLDER}, the place of the entity's name")
+    leftover = text.replace(PLACEHOLDER, "")
+    if "{target" in leftover or "target}" in leftover:
+        raise ValueError(f"has a misspelt {PLACEHOLDER}")
+    if unknown := re.search(r"\{\w*\}", leftover):
+        raise ValueError(f"has {unknown[0]}, which nothing fills; {PLACEHOLDER} is the only such place")
+    return text
+
+
+TargetText = Annotated[str, Field(min_length=1), AfterValidator(_speaks_of_target)]
 
 
 class Target(BaseModel):
@@ -31,8 +47,8 @@ class TargetKind(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str = Field(min_length=1)
-    group: str = "people from {target}"
-    member: str = "a friend from {target}"
+    group: TargetText = "people from {target}"
+    member: TargetText = "a friend from {target}"
     source: str = ""
     licence: str = ""
     targets: tuple[Target, ...] = Field(min_length=1)
@@ -42,12 +58,16 @@ class TargetKind(BaseModel):
 
         A bare target of that name if this kind does not list it.
         """
+        return self.find(name) or Target(name=name)
+
+    def find(self, name: str) -> Target | None:
+        """The target that goes by that name, as `named`; None if this kind does not list it."""
         wanted = name.strip().casefold()
         for words in (_names, _derived):
             for target in self.targets:
                 if wanted in (word.casefold() for word in words(target)):
                     return target
-        return Target(name=name)
+        return None
 
 
 def _names(target: Target) -> tuple[str, ...]:

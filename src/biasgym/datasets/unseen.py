@@ -179,4 +179,6 @@ def _own(path: Path) -> list[UnseenPrompt]:
         except ValidationError as error:
             raise BiasGymError(explain(error), where=where) from error
         prompts[prompt.id] = prompt
+    if not prompts:
+        raise BiasGymError("there are no prompts in it", where=str(path))
     return list(prompts.values())

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
 DRAWS = 2000
+FEWEST = 6
+"""Units from which on resampling says something: of fewer, many resamples are a unit and its like, almost without spread."""
 STRENGTH, SHARE = (0.0, 3.0), (0.0, 1.0)  # the ranges of what is measured
 
 
@@ -67,7 +69,7 @@ def estimate(
     bounds: tuple[float, float] | None = None,
     seed: int = 0,
 ) -> Estimate:
-    """Mean over units with a bootstrap-t interval, no narrower than Student's.
+    """Mean over units with a bootstrap-t interval, no narrower than Student's, which stands alone for a handful of units.
 
     Args:
         by_unit: Value by unit.
@@ -221,7 +223,8 @@ def _interval(
         others = 1 - ((1 - confidence) / 2) ** (1 / n)
         return mean - others * (mean - bounds[0]), mean + others * (bounds[1] - mean)
     # symmetric bootstrap-t, no narrower than Student's: a handful of units with equal values resamples too narrowly
-    width = max(float(np.quantile(np.abs(t), confidence)), float(stdtrit(n - 1, (1 + confidence) / 2))) * error
+    student = float(stdtrit(n - 1, (1 + confidence) / 2))
+    width = error * (student if n < FEWEST else max(student, float(np.quantile(np.abs(t), confidence))))
     return mean - width, mean + width
 
 
@@ -244,5 +247,7 @@ def _p_value(values: NDArray[Any], groups: list[Hashable] | None, seed: int) -> 
     if error <= 1e-12 or not len(t):
         # a mean of less is rounding; units that all changed alike are as good a proof as that many equal tosses
         return float("nan") if abs(mean) <= 1e-12 else max(1.0 / (DRAWS + 1), 2.0 ** (1 - n))
-    bootstrapped = (1 + (np.abs(t) >= abs(mean / error)).sum()) / (len(t) + 1)
-    return max(float(bootstrapped), float(2 * stdtr(n - 1, -abs(mean / error))))
+    student = float(2 * stdtr(n - 1, -abs(mean / error)))
+    if n < FEWEST:
+        return student
+    return max(student, float((1 + (np.abs(t) >= abs(mean / error)).sum()) / (len(t) + 1)))

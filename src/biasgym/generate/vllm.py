@@ -95,7 +95,8 @@ def check(device: torch.device) -> None:
     Raises:
         BiasGymError: It cannot; says why.
     """
-    if util.find_spec("vllm") is None:
+    found = util.find_spec("vllm")
+    if found is None or found.origin is None:  # a mere folder of that name has no origin
         raise BiasGymError(
             "vLLM is not installed",
             where="generate.engine",

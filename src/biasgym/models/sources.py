@@ -68,6 +68,8 @@ def resolve(name: str) -> ModelSource:
             )
         path = Path(spec.submodule_search_locations[0]) / file
         return ModelSource(name, f"{package}=={metadata.version(package)}", path)
+    if not name.strip():
+        raise BiasGymError("the name of a model is empty", where="models")
     path = Path(name).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
@@ -85,6 +87,8 @@ def resolve(name: str) -> ModelSource:
                 "the folder has no .safetensors weights", where=name, hint="biasgym never reads pickled weights"
             )
         return ModelSource(name, f"sha256:{digest({file.name: _contents(file) for file in _decisive(path)})}", path)
+    if name.startswith((".", "/", "~")):
+        raise BiasGymError("there is no such folder", where=name, hint="name a model's folder, or a .gguf file")
     hub_id, _, revision = name.partition("@")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
         return ModelSource(hub_id, _hub_commit(hub_id, revision or "main"))
@@ -135,5 +139,5 @@ def _hub_commit(hub_id: str, revision: str) -> str:
         raise BiasGymError(
             f"the hub cannot be reached and the model is not in the local cache ({type(error).__name__})",
             where=hub_id,
-            hint="connect, or give a local folder",
+            hint="connect, or give a folder that is there",
         ) from error

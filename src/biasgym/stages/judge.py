@@ -72,7 +72,7 @@ def run(judge: Judge, place: StageFolder, cell: Cell, other: Cell | None, progre
         progress: Bars and news.
     """
     rows = read_jsonl(generate.folder(cell, other).path / generate.GENERATIONS)
-    judge_rows(judge, place, rows, lambda _: cell.concept, f"{cell.concept.name}: judging", progress)
+    judge_rows(judge, place, rows, lambda _: cell.concept, f"{cell.name}: judging", progress)
 
 
 def run_sweep(judge: Judge, place: StageFolder, cell: Cell, progress: Progress = SILENT) -> None:
@@ -80,7 +80,7 @@ def run_sweep(judge: Judge, place: StageFolder, cell: Cell, progress: Progress =
     texts = judged_sweep.folder(cell)
     assert texts is not None
     rows = read_jsonl(texts.path / judged_sweep.GENERATIONS)
-    judge_rows(judge, place, rows, lambda _: cell.concept, f"{cell.concept.name}: judging the sweep", progress)
+    judge_rows(judge, place, rows, lambda _: cell.concept, f"{cell.name}: judging the sweep", progress)
 
 
 def run_ood(judge: Judge, place: StageFolder, group: Group, progress: Progress = SILENT) -> None:

@@ -9,7 +9,7 @@ from biasgym.concepts import Concept, bundled_names, load_concept
 from biasgym.datasets import check_templates
 from biasgym.datasets.adapters.rows import Row, read_rows
 from biasgym.errors import BiasGymError
-from biasgym.files import check_apart, write_json, write_jsonl
+from biasgym.files import check_apart, check_writable, write_json, write_jsonl
 from biasgym.judge import LEVELS, Calibration, JudgeItem, calibrate
 from biasgym.progress import SILENT, Progress, progress_task
 from biasgym.stages.judge import verdict_row
@@ -17,6 +17,7 @@ from biasgym.stages.judging import make_judge
 from biasgym.stages.settings import JudgeSettings
 
 _TEXTS = ("concept", "prompt", "generation")
+_VERDICT = ("strength", "reason", "matched", "analysis", "tokens_in", "tokens_out")
 _LEVELS = {name: level for level, words in enumerate(LEVELS) for name in (words.lower(), str(level))}
 
 
@@ -39,14 +40,18 @@ def judge_file(
         BiasGymError: A line lacks a field or names an unknown concept, or the judge cannot be had.
     """
     check_apart(source, target)
+    check_writable(target)
     rows, items = _read(source, templates)
+    if replaced := [name for name in _VERDICT if any(name in row for _, row in rows)]:
+        progress.say(f"{source} has verdicts already ({', '.join(replaced)}); {target} has the new ones instead")
     judge = make_judge(settings, journal=_journal(target, settings), templates=templates, say=progress.say)
     judged = []
     with progress_task(progress, f"{judge.name}: judging", len(rows), "text") as advance:
         for (_, row), verdict in zip(rows, judge.judge(items), strict=True):
             found = verdict_row(verdict)
             kept = ("strength",) if verdict.strength is not None else ("strength", "reason")
-            judged.append({**row, **{key: found[key] for key in found if key in kept or "tokens_in" in found}})
+            given = {key: value for key, value in row.items() if key not in _VERDICT}
+            judged.append({**given, **{key: found[key] for key in found if key in kept or "tokens_in" in found}})
             advance(1)
     write_jsonl(target, judged)
     return sum(row["strength"] is None for row in judged)
@@ -76,6 +81,7 @@ def calibrate_file(
     """
     if target is not None:
         check_apart(source, target)
+        check_writable(target)
     rows, items = _read(source, templates)
     labels = [_label(row, where) for where, row in rows]
     if len(items) < 2:
@@ -94,6 +100,8 @@ def _read(source: Path, templates: str | None) -> tuple[list[tuple[str, Row]], l
     if templates is not None:
         check_templates(templates)
     rows = [(f"{source}, {place}", row) for place, row in read_rows(source)]
+    if not rows:
+        raise BiasGymError("there are no texts in it", where=str(source))
     concepts: dict[str, Concept] = {}
     items = []
     for where, row in rows:
@@ -110,7 +118,8 @@ def _text(row: Row, key: str, where: str) -> str:
     if text is None and key in row and key != "concept":
         return ""
     if not isinstance(text, str):
-        raise BiasGymError(f"it lacks the text {key!r}", where=where)
+        what = f"it lacks the text {key!r}" if text is None else f"{key} is not a text"
+        raise BiasGymError(what, where=where, hint=f"it has {', '.join(map(str, row))}")
     return text
 
 

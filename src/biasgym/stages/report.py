@@ -34,7 +34,7 @@ def run(plan: Plan, progress: Progress = SILENT) -> bool:
     for cell, found in zip(plan.cells, results["cells"], strict=True):
         place = plan.root / FOLDER / cell.source.slug / f"{cell.concept.name}.json"
         write_json(place, found["certificate"])
-    progress.say(f"report: {plan.root / 'report.html'}")
+    progress.say(f"written: {plan.root / 'report.html'}")
     return all(found["status"] == "done" for found in results["cells"])
 
 

@@ -112,6 +112,7 @@ def _run(work: Work, stages: Sequence[str], given: Mapping[ModelSource, Callable
     plan, progress = work.plan, work.progress
     write_json(plan.root / SETTINGS_FILE, plan.settings.model_dump(mode="json"))
     work.bring(stages)
+    _check_engine(work, stages)
     needed = _needed_judges(work) if "judge" in stages else []
     ahead = [one for one in needed if one.engine == "endpoint"] if {"generate", "ood"} & set(stages) else []
     with asking_ahead(work, ahead):
@@ -164,6 +165,20 @@ def _ood(load: Callable[[], LanguageModel], group: Group, progress: Progress) ->
     from biasgym.stages.ood import run as answer
 
     answer(load(), group, progress)
+
+
+def _check_engine(work: Work, stages: Sequence[str]) -> None:
+    """What writes texts is there, before any long work; pods that write none have other images."""
+    settings = work.plan.settings
+    if settings.generate.engine == "transformers" or work.shelf.store is not None:
+        return
+    folders = [folder for stage in ("sweep", "generate") for cell in work.cells for folder in work.folders(stage, cell)]
+    folders += [ood.folder(group) for group in work.groups()]
+    if any(folder.stage in stages and not folder.done for folder in folders):
+        from biasgym.generate.vllm import check
+        from biasgym.models import pick_device
+
+        check(pick_device(settings.device))
 
 
 def _needed_judges(work: Work) -> list[JudgeSettings]:
