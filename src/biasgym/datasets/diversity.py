@@ -29,7 +29,8 @@ class Novelty:
     """
 
     def __init__(self, embed: Embed, similarity: float, known: Sequence[str] = ()) -> None:
-        self._embed, self._similarity = embed, similarity
+        self._embed = embed
+        self._similarity = min(similarity, 1 - 1e-5)  # a text's cosine to its own copy, whatever the rounding
         self._known = embed(known)
 
     def new(self, texts: Sequence[str]) -> list[bool]:

@@ -7,6 +7,7 @@ shows the failure. Only what no cell is to blame for stops a pod: bad settings, 
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -107,12 +108,21 @@ def open_pod(data: Path, store: str, *, model: str | None = None, index: Path | 
     asked = read_data(data)
     if model is not None:
         asked = asked.model_copy(update={"models": (model,)})
-    root = Path(os.environ.get("BIASGYM_WORK") or tempfile.mkdtemp(prefix="biasgym-"))
+    root = _work_folder()
     progress = Lines()
     plan = make_plan(with_data(asked, data), root)
     if index is not None:
         plan = replace(plan, others=read_json(index))
     return Pod(plan, Shelf(open_store(store), progress), progress)
+
+
+def _work_folder() -> Path:
+    """Where a pod works. What is to last is in the store, so a folder of its own goes when the pod ends."""
+    if named := os.environ.get("BIASGYM_WORK"):
+        return Path(named)
+    folder = tempfile.mkdtemp(prefix="biasgym-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def cell_stage(pod: Pod, stage: str, concept: str, out: Path) -> bool:
