@@ -72,7 +72,7 @@ def check_begun(root: Path) -> None:
         BiasGymError: It is one.
     """
     if not (root / SETTINGS_FILE).is_file():
-        raise BiasGymError("no such run", where=str(root), hint="run `biasgym run` first, or give its --out")
+        raise BiasGymError("no such run", where=str(root), hint="run `biasgym run` first, or name the folder of a run")
 
 
 def settings_of(data: Mapping[str, Any], where: str) -> RunSettings:

@@ -50,6 +50,10 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
                             hint="put quotes around texts with commas",
                         )
                     yield f"line {reader.line_num}", row
+    except BiasGymError:
+        raise
+    except UnicodeDecodeError as error:
+        raise BiasGymError("it is not UTF-8 text", where=str(path)) from error
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BiasGymError(f"cannot read ({reason})", where=str(path)) from error
