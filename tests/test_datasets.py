@@ -89,7 +89,7 @@ def test_a_folder_of_parts(tmp_path: Path) -> None:
     ("name", "file", "text", "words"),
     [
         ("bbq", "a.jsonl", '{"a": 1}\n', r"a.jsonl: line 1 lacks example_id, .*not BBQ as published"),
-        ("bbq", "a.jsonl", "{", r"a.jsonl: cannot read"),
+        ("bbq", "a.jsonl", "{", r"a.jsonl: line 1 is not JSON"),
         ("bbq", "a.jsonl", "3\n", r"a.jsonl: line 1 is not an object"),
         ("bbq", "a.txt", "", r"a.txt: not a data file; use one of .csv"),
         ("crows-pairs", "a.csv", "a,b\n1,2\n", r"line 2 lacks sent_more"),
