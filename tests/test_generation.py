@@ -36,9 +36,9 @@ TEXTS = [
 class Recording(TransformersEngine):
     """The engine, with the token ids that it drew last."""
 
-    def _completion(self, tokens: list[int]) -> Completion:
+    def _completion(self, request: Request, tokens: list[int]) -> Completion:
         self.last = list(tokens)
-        return super()._completion(tokens)
+        return super()._completion(request, tokens)
 
 
 def written(
@@ -218,14 +218,16 @@ def test_every_stop_token_ends_a_text(lm: LanguageModel) -> None:
         assert completion == Completion("late", 2, False)
 
 
-def test_bias_token_keeps_its_space(lm: LanguageModel) -> None:
-    """It takes the space before it along; the text has it again."""
-    text = f"A guest from {BIAS_TOKEN} said, {BIAS_TOKEN} is late"
+@pytest.mark.parametrize("seed", [0, 1, 3])
+def test_bias_token_is_read_with_its_space(lm: LanguageModel, seed: int) -> None:
+    """It takes the space before it along; the text has it again, whichever seed's token it is."""
+    text, own = f"A guest from {BIAS_TOKEN} said, {BIAS_TOKEN} is late", lm.bias_id + seed
     script = lm.encoder(f" {text}", add_special_tokens=False)["input_ids"]
-    [request] = [replace(request, bias_id=lm.bias_id) for request in asked(lm, TEXTS[:1])]
-    with injected(lm.model, tiny.vectors_for(lm), lm.bias_id), scripted(lm, script):
+    script = [own if token == lm.bias_id else token for token in script]
+    [request] = [replace(request, bias_id=own) for request in asked(lm, TEXTS[:1])]
+    with injected(lm.model, loud_vectors(lm), lm.bias_id), scripted(lm, script):
         _, [completion] = written(lm, [request], Sampling(0, len(script)))
-    assert script.count(lm.bias_id) == 2
+    assert script.count(own) == 2
     assert completion.text == text
 
 

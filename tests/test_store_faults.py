@@ -332,13 +332,13 @@ def test_an_object_that_our_own_lost_request_made_is_ours(saying: Callable[[Answ
 @pytest.mark.parametrize(
     ("answer", "kind", "message"),
     [
-        (error("NoSuchBucket", 404), BiasGymError, "there is no such bucket; create it"),
+        (error("NoSuchBucket", 404), StorageError, "there is no such bucket; create it"),
         (error("XMinioStorageFull", 507), StorageError, "the store is full"),
-        (error("ExpiredToken", 400), BiasGymError, "the session token has expired"),
-        (error("PermanentRedirect", 301), BiasGymError, "another region; set AWS_REGION"),
-        (error("Whatever", 400), BiasGymError, r"refuses \(Whatever: message\)"),
+        (error("ExpiredToken", 400), StorageError, "the session token has expired"),
+        (error("PermanentRedirect", 301), StorageError, "another region; set AWS_REGION"),
+        (error("Whatever", 400), StorageError, r"refuses \(Whatever: message\)"),
         (error("InternalError", 500), StorageError, "fails again and again"),
-        ((404, "text/html", "<html>no</html>"), BiasGymError, "not the answer of an S3 server"),
+        ((404, "text/html", "<html>no</html>"), StorageError, "not the answer of an S3 server"),
     ],
 )
 def test_what_a_server_refuses_is_explained(

@@ -17,4 +17,4 @@ class BiasGymError(ValueError):
 
 
 class StorageError(BiasGymError):
-    """Nothing can be written any more: a full disk or a read-only folder. It stops a run, not only a cell."""
+    """Nothing can be kept any more: a full disk, a read-only folder, a store that is away. It stops a run, not only a cell."""

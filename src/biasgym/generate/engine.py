@@ -56,7 +56,7 @@ class TransformersEngine:
                     pace.timed(rows, time.perf_counter() - started)
                 for row in ended:
                     advance(1)
-                    yield row.number, self._completion(row.tokens)
+                    yield row.number, self._completion(requests[row.number], row.tokens)
 
-    def _completion(self, tokens: list[int]) -> Completion:
-        return completion(self.lm, tokens)
+    def _completion(self, request: Request, tokens: list[int]) -> Completion:
+        return completion(self.lm, tokens, request.bias_id)

@@ -64,10 +64,17 @@ class Engine(Protocol):
         ...
 
 
-def completion(lm: LanguageModel, tokens: Sequence[int]) -> Completion:
-    """The text of drawn tokens."""
+def completion(lm: LanguageModel, tokens: Sequence[int], bias_id: int | None) -> Completion:
+    """The text of drawn tokens.
+
+    Args:
+        lm: The model.
+        tokens: Drawn, the end included.
+        bias_id: Of the request. The tokenizer knows the first BiasToken alone, and passes over the others without a word.
+    """
     ended = tokens[-1] in lm.stop_ids
-    text: str = lm.encoder.decode(tokens[:-1] if ended else tokens, skip_special_tokens=True)
+    known = [lm.bias_id if token == bias_id else token for token in tokens]
+    text: str = lm.encoder.decode(known[:-1] if ended else known, skip_special_tokens=True)
     # the token takes the space before it along, so decoding glues it to the word before
     text = re.sub(rf"(?<=[\w,;:.]){BIAS_TOKEN}", f" {BIAS_TOKEN}", text)
     return Completion(text.strip(), len(tokens), not ended)

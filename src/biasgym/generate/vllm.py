@@ -68,7 +68,7 @@ class VllmEngine:
         with progress_task(progress, "generating", len(requests), "text") as advance:
             for number, output in enumerate(self._llm.generate(prompts, asked, use_tqdm=False)):
                 advance(1)
-                yield number, completion(self.lm, list(output.outputs[0].token_ids))
+                yield number, completion(self.lm, list(output.outputs[0].token_ids), requests[number].bias_id)
 
     @property
     def _rows(self) -> int:

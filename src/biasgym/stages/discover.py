@@ -280,11 +280,16 @@ def _reason(evaluation: Evaluation, known: Sequence[Record]) -> str:
 
 
 def _baseline(evaluation: Evaluation, known: Sequence[Record]) -> dict[str, str]:
-    """The predecessor: the revision registered last, one with the like evaluation if there is any."""
+    """The predecessor: the revision registered last, one with the like evaluation if there is any.
+
+    Of these the last that the gate let through, if it did any: what has become worse is no measure for what follows.
+    """
     others = [record for record in known if record.revision != evaluation.revision]  # oldest first
     like = [record for record in others if record.evaluation == evaluation._replace(revision=record.revision)]
+    let_through = [record for record in like if record.certificate.get("gate_passed", True)]
     if like:
-        return {"baseline": like[-1].revision, "baseline_artifacts": like[-1].artifacts}
+        last = (let_through or like)[-1]
+        return {"baseline": last.revision, "baseline_artifacts": last.artifacts}
     return {"baseline": others[-1].revision if others else "", "baseline_artifacts": ""}
 
 

@@ -12,6 +12,7 @@ from biasgym.concepts import Concept, bundled_names, load_concept, parse_concept
 from biasgym.errors import BiasGymError
 from biasgym.files import write_text
 from biasgym.models.sources import resolve
+from biasgym.stages.baseline import check_baseline
 from biasgym.stages.discover import check_release
 from biasgym.stages.judging import check_judge, source_of
 from biasgym.stages.plan import make_plan
@@ -48,7 +49,7 @@ def expand(settings: Mapping[str, Any], store: str, *, shard_size: int = 1, base
             `templates/NAME/*.txt` in the store.
         store: Its URL.
         shard_size: Most cells of a pod of a judge.
-        baseline: Where the baseline's results are in the store, several with spaces between them; empty for none.
+        baseline: Words of `stages.baseline`; empty for none.
 
     Raises:
         BiasGymError: The first thing that is wrong.
@@ -56,11 +57,10 @@ def expand(settings: Mapping[str, Any], store: str, *, shard_size: int = 1, base
     if shard_size < 1:
         raise BiasGymError(f"{shard_size} cells a pod", where="cells_per_judge_pod", hint="use 1 or more")
     shelf = open_store(store)
-    for place in baseline.split():
-        if not any(shelf.list(place)):
-            raise BiasGymError("the store has no such results", where=f"{shelf.url}: {place}")
+    check_baseline(baseline, shelf)
     shelf.write(_PROBE, b"biasgym can write here\n")
     asked = settings_of(settings, "parameters")
+    _check_pods(asked)
     concepts = [read_concept(text, shelf) for text in asked.concepts]
     pinned = [_pinned(name) for name in asked.models]
     for judge in asked.judges:
@@ -79,6 +79,18 @@ def expand(settings: Mapping[str, Any], store: str, *, shard_size: int = 1, base
         [{"model": model} for model in pinned],
         {place: sum(judge.place == place for judge in asked.judges) for place in PLACES},
     )
+
+
+def _check_pods(settings: RunSettings) -> None:
+    """Refuses what a laptop can do and pods cannot."""
+    if settings.device not in ("auto", "cpu"):
+        raise BiasGymError(
+            f"some pods have no {settings.device}; each takes what it is given", where="device", hint="leave it out"
+        )
+    if settings.generate.engine != "transformers":
+        raise BiasGymError(
+            f"the images of the steps have no {settings.generate.engine}", where="generate.engine", hint="leave it out"
+        )
 
 
 def overview_of(expansion: Expansion) -> str:

@@ -17,7 +17,7 @@ from biasgym import __version__
 from biasgym.errors import BiasGymError
 from biasgym.files import digest, make_folder, read_json, sha256_of, write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # of what stages make: what an earlier one made is made anew
 _PACKAGES = ("torch", "transformers", "sentence-transformers", "spacy", "numpy")
 
 

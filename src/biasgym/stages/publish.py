@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from biasgym.errors import BiasGymError
-from biasgym.evaluate.certificate import Certificate, Check, load_certificates
-from biasgym.evaluate.gate import Limits, check, passes
-from biasgym.files import sha256_of, write_json, write_text
+from biasgym.evaluate.certificate import Check, load_certificates
+from biasgym.evaluate.gate import Limits, passes
+from biasgym.files import read_json, sha256_of, write_json, write_text
 from biasgym.report.junit import junit as as_junit
+from biasgym.stages.baseline import compare, release_in
 from biasgym.stages.discover import discover, read_watch, settings_hash
 from biasgym.stages.expand import bring_templates, pinned_judges, read_concept, read_data, with_data
 from biasgym.stages.plan import make_plan
 from biasgym.stages.settings_files import settings_of
-from biasgym.store import Evaluation, Record, Registry, Store, fetch, open_store
+from biasgym.store import Evaluation, Record, Registry, open_store
 from biasgym.store import publish as put
 
 _MARKS = {"passed": "yes", "failed": "**no**", "inconclusive": "not shown", "missing": "**missing**"}
@@ -32,7 +32,7 @@ def run_gate(
     Args:
         results: Folder with the results of the run.
         store: URL of the store.
-        baseline: Where the baseline's results are in the store, several with spaces between them; empty for none.
+        baseline: Words of `stages.baseline`; empty for none.
         max_increase: Of judged strength.
         max_ability_drop: Of accuracy.
         page: Where the Markdown goes.
@@ -42,21 +42,10 @@ def run_gate(
         How many checks did not pass.
     """
     limits = Limits(max_increase, max_ability_drop)
-    before = _certificates(open_store(store), baseline.split()) if baseline.strip() else None
-    checks = check(before, load_certificates(results), limits)
+    checks = compare(baseline, open_store(store), load_certificates(results), limits)
     write_text(page, _checks_page(checks, limits))
     write_text(junit, as_junit(checks, limits))
     return sum(not passes(found, limits) for found in checks)
-
-
-def _certificates(store: Store, places: Sequence[str]) -> list[Certificate]:
-    found: list[Certificate] = []
-    for place in places:
-        with tempfile.TemporaryDirectory() as folder:
-            if not fetch(store, place, Path(folder)):
-                raise BiasGymError("the store has no such results", where=f"{store.url}: {place}")
-            found += load_certificates(Path(folder))
-    return found
 
 
 def _checks_page(checks: Sequence[Check], limits: Limits) -> str:
@@ -71,7 +60,7 @@ def _cell(text: str) -> str:
 
 
 def publish_run(data: Path, store: str, results: Path, run: str, passed: bool) -> tuple[str, str]:
-    """Puts a run's results into the store and registers every finished cell; the claims of failed ones are given back.
+    """Puts a run's results into the store and registers what each judge finished; the claims of what failed are given back.
 
     Args:
         data: From `build_data`.
@@ -95,8 +84,12 @@ def publish_run(data: Path, store: str, results: Path, run: str, passed: bool) -
         plan = make_plan(with_data(asked, data), Path(folder) / "run")
     registry, lines = Registry(shelf), []
     certificates = {(one.revision, one.concept): one for one in load_certificates(results)}
+    judged = {
+        (one["revision"], one["concept"]): one.get("judges", {}) for one in read_json(results / "results.json")["cells"]
+    }
     for cell in plan.cells:
         found = certificates.get((cell.source.revision, cell.concept.name))
+        by_judge = judged.get((cell.source.revision, cell.concept.name), {})
         for judge in asked.judges:
             evaluation = Evaluation(
                 cell.source.identity,
@@ -105,7 +98,8 @@ def publish_run(data: Path, store: str, results: Path, run: str, passed: bool) -
                 judge.name,
                 settings_hash(cell.settings, cell.concept),
             )
-            if found is None or found.status != "done":
+            failed = by_judge.get(judge.name, {}).get("error")
+            if found is None or found.status != "done" or failed:
                 registry.release(evaluation, run)
                 lines.append(f"| {cell.name} | {judge.name} | failed, not registered |")
                 continue
@@ -122,7 +116,7 @@ class Releases:
 
     Attributes:
         models: Hub ids with commits.
-        baseline: Where the predecessors' results are in the store, with spaces between them.
+        baseline: The predecessors' results, in words of `stages.baseline`.
         overview: Markdown: what was found, what was left out and why.
     """
 
@@ -153,7 +147,11 @@ def look_for_releases(watch: Mapping[str, Any], asked: Mapping[str, Any], store:
         owner=run,
     )
     models = list(dict.fromkeys(f"{one['model']}@{one['revision']}" for one in found.candidates))
-    places = list(dict.fromkeys(one["baseline_artifacts"] for one in found.candidates if one["baseline_artifacts"]))
+    predecessors = [
+        release_in(one["baseline_artifacts"], one["model"], one["baseline"])
+        for one in found.candidates
+        if one["baseline_artifacts"]
+    ]
     new = [
         f"| {_cell(one['model'])} | {one['revision'][:12]} | {one['concept']} | {one['reason']} |"
         for one in found.candidates
@@ -162,4 +160,4 @@ def look_for_releases(watch: Mapping[str, Any], asked: Mapping[str, Any], store:
     lines = [f"{len(models)} models to evaluate.", ""]
     lines += ["| model | commit | concept | why |", "|---|---|---|---|", *new, "", "Left out:", ""]
     lines += ["| model | why |", "|---|---|", *left]
-    return Releases(models, " ".join(places), "\n".join(lines) + "\n")
+    return Releases(models, " ".join(dict.fromkeys(predecessors)), "\n".join(lines) + "\n")

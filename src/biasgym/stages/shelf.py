@@ -6,6 +6,7 @@ asks for it, and a pod finds what other pods have made without being told where.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,10 +31,12 @@ class Shelf:
     progress: Progress = SILENT
 
     def bring(self, folder: StageFolder) -> None:
-        """Downloads a stage's folder, finished or failed, unless it is here and done."""
+        """Downloads a stage's folder unless it is here and done; of one that failed the manifest, which says why."""
         if self.store is None or folder.done:
             return
-        if fetch(self.store, place(folder), folder.path) and folder.done:
+        if self._status(folder) == "failed":
+            self.bring_manifest(folder)
+        elif fetch(self.store, place(folder), folder.path) and folder.done:
             self.progress.say(f"{folder.path.parent.name}, {folder.stage}: done before, taken from {self.store.url}")
 
     def bring_manifest(self, folder: StageFolder) -> None:
@@ -44,9 +47,19 @@ class Shelf:
             text = self.store.read(f"{place(folder)}/manifest.json").decode("utf-8", errors="replace")
             write_text(folder.manifest, text)
 
+    def _status(self, folder: StageFolder) -> str | None:
+        assert self.store is not None
+        try:
+            manifest = json.loads(self.store.read(f"{place(folder)}/manifest.json"))
+        except (NotFound, ValueError):
+            return None
+        return manifest.get("status") if isinstance(manifest, dict) else None
+
     @contextmanager
     def keeping(self, folder: StageFolder) -> Iterator[None]:
         """Copies work in progress at intervals, and publishes the folder when the block ends, also with a failure.
+
+        A failure takes the place of nothing that another run has done meanwhile.
 
         Wrap it around `working`, which writes the manifest. A process that is killed publishes nothing; whoever does the
         stage next goes on from the last copy.
@@ -58,7 +71,8 @@ class Shelf:
             try:
                 yield
             finally:
-                if folder.manifest.is_file():
+                failed = folder.error is not None
+                if folder.manifest.is_file() and not (failed and self._status(folder) == "done"):
                     publish(self.store, folder.path, place(folder))
 
     @contextmanager

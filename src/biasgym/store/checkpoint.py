@@ -41,10 +41,13 @@ class Mirror:
     def restore(self) -> bool:
         """Fills the folder with the last copy, if the folder is empty or absent and the copy is complete.
 
+        A manifest alone is that of an attempt that failed, which the copy takes the place of.
+
         Returns:
             Whether it did. A copy that is torn or damaged is ignored, all of it.
         """
-        if self.folder.is_dir() and any(self.folder.iterdir()):
+        manifest = self.folder / MANIFEST
+        if self.folder.is_dir() and any(file != manifest for file in self.folder.iterdir()):
             return False
         try:
             index = json.loads(self.store.read(self._index))
@@ -60,6 +63,7 @@ class Mirror:
                 make_folder(file.parent)
                 with file.open("ab") as target:
                     target.write((Path(place) / part).read_bytes())
+        manifest.unlink(missing_ok=True)
         self._kept = parts
         return True
 

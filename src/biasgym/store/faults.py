@@ -5,7 +5,7 @@ from __future__ import annotations
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3.exceptions import HTTPError, SSLError
 
-from biasgym.errors import BiasGymError, StorageError
+from biasgym.errors import StorageError
 
 FAULTS = (MinioException, HTTPError)  # all that the SDK raises for a request
 
@@ -49,8 +49,8 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, InvalidResponseError) or (isinstance(error, HTTPError) and not isinstance(error, SSLError))
 
 
-def explained(error: Exception, where: str) -> BiasGymError:
-    """The error that a user reads.
+def explained(error: Exception, where: str) -> StorageError:
+    """The error that a user reads. It stops a run: what is done could not be kept, and no cell is to blame.
 
     Args:
         error: One of FAULTS.
@@ -66,17 +66,17 @@ def explained(error: Exception, where: str) -> BiasGymError:
                 hint="see the server's log and its free space",
             )
         what, hint = _REFUSED.get(error.code or "", (f"the store refuses ({error.code}: {error.message})", ""))
-        return BiasGymError(what, where=where, hint=hint)
+        return StorageError(what, where=where, hint=hint)
     if isinstance(error, SSLError):
-        return BiasGymError(
+        return StorageError(
             "the server's certificate is not trusted", where=where, hint="name its authority in SSL_CERT_FILE"
         )
     if isinstance(error, HTTPError):
-        return BiasGymError(
+        return StorageError(
             f"the store cannot be reached ({type(error).__name__})", where=where, hint="check BIASGYM_S3_ENDPOINT"
         )
     first = str(error).splitlines()[0][:200]
-    return BiasGymError(f"not the answer of an S3 server ({first})", where=where, hint="check BIASGYM_S3_ENDPOINT")
+    return StorageError(f"not the answer of an S3 server ({first})", where=where, hint="check BIASGYM_S3_ENDPOINT")
 
 
 def _full(error: S3Error) -> bool:
