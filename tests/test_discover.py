@@ -117,6 +117,19 @@ def test_a_new_revision_is_compared_with_the_last_one(find: Find, registry: Regi
     assert (other_judge["baseline"], other_judge["baseline_artifacts"]) == ("3" * 40, "")  # nothing like it to compare
 
 
+def test_a_release_that_the_gate_stopped_is_no_baseline(find: Find, registry: Registry, hub: HubServer) -> None:
+    for day, passed in ((1, True), (2, False), (3, None)):
+        hub.models["org/one"] = model(str(day))
+        found = find()
+        if day == 3:
+            assert {candidate["baseline"] for candidate in found.candidates} == {"1" * 40}
+        for candidate in found.candidates:
+            fields = {name: candidate[name] for name in Evaluation._fields}
+            time = datetime(2026, 1, day, tzinfo=UTC)
+            record = Record(**fields, certificate={"gate_passed": passed}, artifacts=f"results/{day}", time=time)
+            registry.register(record)
+
+
 def test_a_branch_may_be_watched(find: Find, hub: HubServer) -> None:
     hub.models["org/one"]["branches"] = {"next": "5", "same": "1"}
     watched = ["org/one", "org/one@next", "org/one", "org/one@same", "org/one@gone"]

@@ -70,6 +70,8 @@ def test_plan_lists_the_cells_and_pins(bench: Bench, tiny_model: Path) -> None:
         ({"baseline": "results/gone"}, "no such results"),
         ({"judges": [{"engine": "endpoint", "model": "m", "base_url": "http://me:pw@h/v1"}]}, "BIASGYM_JUDGE_URL"),
         ({"preset": "peper"}, "peper"),
+        ({"overrides": {"device": "cuda"}}, "device: some pods have no cuda"),
+        ({"overrides": {"generate": {"engine": "vllm"}}}, "generate.engine: the images of the steps have no vllm"),
         ({"judges": [{"engine": "endpoint"}]}, "endpoint"),
         ({"judges": [{"engine": "endpoint", "model": "m", "base_url": "http://127.0.0.1:9/v1"}]}, "cannot be reached"),
         ({"judges": [{"engine": "transformers", "model": "no/judge"}]}, "no/judge"),
@@ -111,9 +113,26 @@ def test_report_gate_and_publish(bench: Bench) -> None:
     where = call("publish", **done, passed=True, fail_on_regression=True)
     assert where == "results/run-1" and "registered" in Path(record.path).read_text()
     assert {one.concept for one in Registry(open_store(bench.store)).list()} == {"late", "early"}
+    assert publish_with_a_failed_judge(bench, results, shared) == ["was registered before", "failed, not registered"]
     with pytest.raises(RuntimeError, match="the gate did not pass"):
         call("publish", **{**done, "run": "run-2"}, passed=False, fail_on_regression=True)
     assert open_store(bench.store).exists("results/run-2/manifest.json")  # published all the same
+
+
+def publish_with_a_failed_judge(bench: Bench, results: Any, shared: dict[str, Any]) -> list[str]:
+    """What is said of the cells when the judge of the second one is said to have failed."""
+    file = Path(results.path) / "results.json"
+    kept = file.read_text()
+    found = json.loads(kept)
+    for judge in found["cells"][1]["judges"].values():
+        judge["error"] = "its server was away"
+    file.write_text(json.dumps(found))
+    record = bench.artifact(dsl.Markdown, "record-2")
+    done = {**shared, "results": results, "record": record, "run": "run-3"}
+    call("publish", **done, passed=True, fail_on_regression=True)
+    file.write_text(kept)
+    rows = Path(record.path).read_text().splitlines()[-2:]
+    return [row.split("|")[3].strip() for row in rows]
 
 
 def test_a_results_baseline_is_found_in_the_store(bench: Bench) -> None:
