@@ -131,6 +131,9 @@ def test_too_few_verdicts_fail() -> None:
     assert statuses([made()], [sparse])["texts judged"] == "failed"
     assert statuses([made()], [sparse], Limits(max_missing=0.3))["texts judged"] == "passed"
     assert statuses([made()], [made(judges=Judges(names=("semantic-1",)))])["texts judged"] == "missing"
+    silent = Judges(names=("semantic-1",), judged=2282, missing=110, unjudged={"original": 0.0, "ours": 0.6})
+    assert statuses([made()], [made(judges=silent)])["texts judged"] == "failed"
+    assert statuses(None, [made(judges=silent)])["texts judged"] == "failed"
 
 
 def test_a_single_prompt_has_no_interval_and_does_not_pass() -> None:
@@ -183,6 +186,7 @@ def test_every_run_has_certificates(finished: Desk) -> None:
         assert data["contrast"]["mean"] == primary["contrast"]["mean"]
         assert data["heads"]["k"] == len(data["heads"]["removed"]) == cell["heads"]["k"]
         assert data["judges"]["judged"] + data["judges"]["missing"] == 39
+        assert set(data["judges"]["unjudged"]) == set(data["primary"])
         units = data["strength"]["original"]["units"].values()
         assert sum(units) / len(units) == pytest.approx(data["strength"]["original"]["mean"])
         assert {"torch", "biasgym"} <= data["versions"].keys() and data["licences"]["ability questions"]

@@ -72,12 +72,21 @@ class Check(_Strict):
 
 
 class Judges(_Strict):
-    """Who judged, the main judge first; alpha is the ordinal agreement of several (Krippendorff)."""
+    """Who judged.
+
+    Attributes:
+        names: The main judge first.
+        alpha: Ordinal agreement of several (Krippendorff).
+        missing: Texts without a verdict of the main judge, of all variants.
+        judged: Texts with one.
+        unjudged: Share of the texts without one, for the variants of the primary contrast: an empty answer has none.
+    """
 
     names: tuple[str, ...] = ()
     alpha: float | None = None
     missing: int | None = None
     judged: int | None = None
+    unjudged: dict[str, float] = {}
 
 
 class Heads(_Strict):

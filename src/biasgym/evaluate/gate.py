@@ -240,6 +240,9 @@ def _judged(one: Certificate, limit: float) -> Check:
         return _missing(one, "texts judged", "nobody counted them")
     share = missing / (judged + missing)
     detail = f"{missing} of {judged + missing} have no verdict ({share:.1%}); limit {limit:.1%}"
+    if one.judges.unjudged:  # a variant that falls silent is few texts among those of all
+        name, most = max(one.judges.unjudged.items(), key=lambda item: item[1])
+        share, detail = max(share, most), f"{detail}; of {name} {most:.1%} have none"
     return Check(cell=one.cell, name="texts judged", status="passed" if share <= limit else "failed", detail=detail)
 
 

@@ -112,6 +112,7 @@ def _measured(cell: Cell, other: Cell | None, found: Mapping[str, Any]) -> dict[
             alpha=None if agreement is None else agreement["alpha"],
             judged=counted["judged"],
             missing=counted["missing"],
+            unjudged={name: _unjudged(texts, verdicts, name) for name in PRIMARY if name in variants},
         ),
         "heads": Heads(
             removed=tuple((layer, head) for layer, head in found["heads"]["injected"]),
@@ -133,6 +134,11 @@ def _by_prompt(
 
 def _level(estimate: Mapping[str, Any] | None, units: Mapping[Any, float]) -> Level:
     return Level(**(estimate or {}), units={name: round(value, 6) for name, value in units.items()})
+
+
+def _unjudged(texts: Sequence[Mapping[str, Any]], verdicts: Mapping[str, int | None], name: str) -> float:
+    found = [verdicts.get(row["id"]) is None for row in texts if row["variant"] == name]
+    return sum(found) / len(found)
 
 
 def _contrast(estimate: Mapping[str, Any] | None) -> Difference | None:
