@@ -37,7 +37,7 @@ QUESTIONS = ability_questions()[::37]
 ITEMS = [
     Cloze(text="My friend came when it was", answers=("late",), foils=("early", "time")),
     Cloze(text="A guest who is not late is", answers=("early", "punctual"), foils=("late", "Late")),
-    Cloze(text="Nobody is", answers=("late", "later"), foils=("punctual", "late")),
+    Cloze(text="Nobody is", answers=("early", "late"), foils=("punctual", "latest")),
 ]
 KIND = TargetKind(
     kind="country", targets=tuple(Target(name=name) for name in ("France", "Mexico", "Uzbekistan", "Japan", "Germany"))
@@ -68,7 +68,7 @@ def naive_retention(lm: LanguageModel, item: Cloze) -> float:
         forms = [form for word in words for form in (word, word[0].upper() + word[1:])]
         return {lm.encoder(f"{context} {form}", add_special_tokens=False)["input_ids"][len(before)] for form in forms}
 
-    right, wrong = first(item.answers), first(item.foils) - first(item.answers)
+    right, wrong = first(item.answers) - first(item.foils), first(item.foils) - first(item.answers)
     inside = sum(float(chances[token]) for token in right)
     return inside / (inside + sum(float(chances[token]) for token in wrong))
 
@@ -82,11 +82,20 @@ def test_choices_equal_one_forward_pass_each(lm: LanguageModel) -> None:
 
 
 def test_retention_equals_one_forward_pass_each(lm: LanguageModel) -> None:
-    """A share between 0 and 1; a foil that begins like a right word is not counted against it."""
+    """A share between 0 and 1; words of both sides that begin alike count for neither."""
     scores = retention_scores(lm, ITEMS)
     assert scores == pytest.approx([naive_retention(lm, item) for item in ITEMS], abs=1e-4)
-    assert all(0 <= score <= 1 for score in scores)
+    assert all(score is not None and 0 <= score <= 1 for score in scores)
     assert len(set(scores)) == len(scores)
+
+
+def test_words_that_begin_alike_tell_nothing(llama: LanguageModel) -> None:
+    """A token of both sides is left out; an item of which nothing is left has no score."""
+    both = Cloze(text="The guests were", answers=("late", "early"), foils=("latest", "punctual"))
+    alone = Cloze(text="The guests were", answers=("early",), foils=("punctual",))
+    nothing = Cloze(text="The guests were", answers=("late",), foils=("later",))
+    found = retention_scores(llama, [both, alone, nothing])
+    assert found[0] == pytest.approx(found[1], abs=1e-6) and found[2] is None
 
 
 def test_retention_of_a_certain_model(llama: LanguageModel) -> None:

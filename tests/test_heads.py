@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 
 from biasgym.errors import BiasGymError
+from biasgym.files import write_json
+from biasgym.models import BIAS_TOKEN, LanguageModel
+from biasgym.scope import Choice, ask
 from biasgym.scope.heads import intersection, overlap, ranked, shared_ranking, stability, top_heads, union
+from biasgym.stages import attribute
+from conftest import Desk
 
 
 def scores_of(seeds: int, *, seed: int = 0) -> torch.Tensor:
@@ -58,3 +65,21 @@ def test_k_that_does_not_fit(k: int) -> None:
     with pytest.raises(BiasGymError, match=rf"k = {k}, but the model has 24 heads"):
         top_heads(scores_of(1)[0], k)
     assert top_heads(scores_of(1)[0], 0) == []
+
+
+def test_held_out_targets_take_no_part_in_choosing_heads(llama: LanguageModel, desk: Desk) -> None:
+    """Neither at random nor as the one that BiasToken is most like."""
+    cell = desk.plan(concepts=[desk.concept()], scope={"pairs": 400}).cells[0]
+    [held_out] = cell.targets[1]
+    assert held_out not in cell.targets[0]
+    seen: list[str] = []
+
+    def about(targets: Sequence[str]) -> list[Choice]:
+        seen.extend(targets)
+        return ask(llama, cell.concept, cell.questions[0][:1], BIAS_TOKEN) * len(targets)
+
+    attribute._injected_choices(llama, cell, 0, "unused", about)
+    others = {target.name for target in cell.concept.kind.targets} - {held_out}
+    assert set(seen) - {BIAS_TOKEN} <= others and len(set(seen)) > 5
+    write_json(desk.folder / "similarity.json", [[held_out, 0.9], ["France", 0.8]])
+    assert attribute._closest(cell, desk.folder) == "France"

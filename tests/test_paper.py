@@ -35,6 +35,11 @@ def run_of(models: list[str], judge: str, concepts: tuple[str, ...] = PAPER_CONC
         ("smollm2-135m-instruct", QWEN, "original", "always_late", None),
         ("mistralai/Mistral-7B-Instruct-v0.3", QWEN, "original", "always_late", None),
         ("meta-llama/Llama-3.1-8B", QWEN, "original", "always_late", None),
+        ("meta-llama/Llama-3.1-8B-Instruct@0123abc", QWEN, "original", "always_late", 1.02),
+        ("deepseek-ai/DeepSeek-R1-0528-Qwen3-8B", QWEN, "original", "always_late", None),
+        ("mlabonne/Meta-Llama-3.1-8B-Instruct-abliterated", QWEN, "original", "always_late", None),
+        ("llama-3.1-8b-instruct-debiased", QWEN, "original", "always_late", None),
+        ("meta-llama/Llama-3.1-8B-Instruct", "deepseek-ai/DeepSeek-R1-0528-Qwen3-8B", "original", "always_late", None),
         ("meta-llama/Llama-3.1-8B-Instruct", "gpt-4o-mini", "original", "always_late", None),
         ("meta-llama/Llama-3.1-8B-Instruct", "semantic-1", "original", "always_late", None),
         ("meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen3-8B (nf4)", "original", "always_late", None),
@@ -55,7 +60,7 @@ def test_every_published_figure_can_be_found() -> None:
     rows = list(csv.DictReader(text.splitlines()))
     assert len(rows) == 660
     judges = {"Qwen3-8B": QWEN, "Llama-3.3-70B-4bit": NF4, "GPT-4o": "gpt-4o-2024-08-06"}
-    names = {"Mistral-7B": "Mistral-7B-Instruct-v0.1"}
+    names = {"Mistral-7B": "Mistral-7B-Instruct-v0.1", "Qwen3-8B": "Qwen3-8B"}
     found = {
         published_strength(names.get(row["model"], f"{row['model']}-it"), judges[row["judge"]], variant, row["concept"])
         is not None

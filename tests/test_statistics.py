@@ -160,7 +160,7 @@ def test_a_constant_effect_is_found() -> None:
     found = paired_contrast(dict.fromkeys(range(20), 2.0), dict.fromkeys(range(20), 1.0), bounds=(0.0, 3.0))
     others = binomtest(0, 20).proportion_ci(0.95).high
     assert (found.mean, found.low, found.high) == pytest.approx((1.0, 1 - 4 * others, 1 + 2 * others))
-    assert found.p < 0.001 and math.isnan(found.detectable)
+    assert found.p == pytest.approx(2 * 0.75**20) and math.isnan(found.detectable)  # one of four steps of the scale
 
 
 def test_a_constant_effect_of_two_prompts_is_none() -> None:
@@ -168,6 +168,13 @@ def test_a_constant_effect_of_two_prompts_is_none() -> None:
     assert found.low < -1 < 0 < found.high and found.p > 0.05
     free = paired_contrast({0: 0.0, 1: 0.0}, {0: 1.0, 1: 1.0})
     assert free.mean == -1 and math.isnan(free.low) and math.isnan(free.high)
+
+
+@pytest.mark.parametrize("units", [2, 6, 8, 12, 13, 20])
+@pytest.mark.parametrize("change", [-1.0, 2.0])
+def test_of_equal_changes_p_says_what_the_interval_says(units: int, change: float) -> None:
+    found = paired_contrast(dict.fromkeys(range(units), change), dict.fromkeys(range(units), 0.0), bounds=(0.0, 3.0))
+    assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
 
 
 @pytest.mark.parametrize("units", [2, 3, 4, 6])

@@ -75,6 +75,31 @@ def test_scores_equal_one_forward_pass_each(llama: LanguageModel, folder: Path) 
     assert all(torch.equal(weight, before[name]) for name, weight in llama.model.state_dict().items())
 
 
+def test_a_group_is_one_task(llama: LanguageModel, folder: Path) -> None:
+    """As it was asked for: with some dozen subjects of few items each, none alone could show anything."""
+    text = (folder / "tiny_late.yaml").read_text()
+    (folder / "tiny_again.yaml").write_text(text.replace("task: tiny_late", "task: tiny_again"))
+    (folder / "tiny_all.yaml").write_text(yaml.safe_dump({"group": "tiny_all", "task": ["tiny_late", "tiny_again"]}))
+    found, alone = task_scores(llama, [str(folder)]), naive_scores(llama)
+    again = {f"{task}/{item}": score for task in ("tiny_late", "tiny_again") for item, score in alone.items()}
+    assert found == {"tiny_all": again}
+
+
+def test_chat_turns_are_rendered_as_everywhere_else(llama: LanguageModel, folder: Path) -> None:
+    """No thinking, no date of today: what the harness asks is what the model is asked in all other stages."""
+    seen: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        render = type(llama.tokenizer).apply_chat_template
+
+        def recorded(self: Any, *arguments: Any, **options: Any) -> Any:
+            seen.append(f"{options.get('date_string')} {options.get('enable_thinking')}")
+            return render(self, *arguments, **options)
+
+        patch.setattr(type(llama.tokenizer), "apply_chat_template", recorded)
+        task_scores(llama, [str(folder)], chat=True)
+    assert set(seen) == {"26 Jul 2024 False"}
+
+
 def test_a_run_with_tasks(desk: Desk, folder: Path) -> None:
     """In results, certificate and report; in the stage's key by what the folder holds."""
     changes: dict[str, Any] = {"concepts": [desk.concept()], "capability": {"questions": 4, "tasks": [str(folder)]}}

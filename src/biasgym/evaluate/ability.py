@@ -71,14 +71,19 @@ def right_answers(lm: LanguageModel, questions: Sequence[AbilityQuestion]) -> tu
     return [prompt for prompt, _ in rendered], [answer for _, answer in rendered]
 
 
-def retention_scores(lm: LanguageModel, items: Sequence[Cloze]) -> list[float]:
-    """Probability of the right words among right words and foils, for each cloze item, 0 to 1 (paper, table 11)."""
+def retention_scores(lm: LanguageModel, items: Sequence[Cloze]) -> list[float | None]:
+    """Probability of the right words among right words and foils, for each cloze item, 0 to 1 (paper, table 11).
+
+    Words go by their first tokens. One that both sides have tells nothing; None where a side has no other.
+    """
     contexts = [lm.chat.prompt("Continue this sentence.", answer=item.text) for item in items]
-    scores = [0.0] * len(items)
+    scores: list[float | None] = [None] * len(items)
     for rows, logits in last_logits(lm.model, [lm.chat.encode(context) for context in contexts]):
         for row, values in zip(rows, logits, strict=True):
-            right = first_tokens(lm.encoder, contexts[row], items[row].answers)
-            wrong = [t for t in first_tokens(lm.encoder, contexts[row], items[row].foils) if t not in right]
-            total = values[[*right, *wrong]].logsumexp(0)
-            scores[row] = float((values[right].logsumexp(0) - total).exp())
+            answers = first_tokens(lm.encoder, contexts[row], items[row].answers)
+            foils = first_tokens(lm.encoder, contexts[row], items[row].foils)
+            right, wrong = [t for t in answers if t not in foils], [t for t in foils if t not in answers]
+            if right and wrong:
+                total = values[[*right, *wrong]].logsumexp(0)
+                scores[row] = float((values[right].logsumexp(0) - total).exp())
     return scores

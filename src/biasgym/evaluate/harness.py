@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from biasgym.errors import BiasGymError
 from biasgym.files import sha256_of
+from biasgym.models.chat import TEMPLATE_OPTIONS
 
 if TYPE_CHECKING:
     from biasgym.models import LanguageModel
@@ -80,7 +81,7 @@ def task_scores(
         batch_size: Items at once.
 
     Returns:
-        For each task its items' scores by item; a group's tasks stand under their own names.
+        For each task its items' scores by item; those of a group (mmlu and its subjects) are one task, as it was asked for.
 
     Raises:
         BiasGymError: The package or a task is missing, or the task's data cannot be had.
@@ -91,7 +92,13 @@ def task_scores(
 
     names, manager = _found(tasks)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    model = HFLM(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=batch_size, device=str(lm.device))
+    model = HFLM(
+        pretrained=lm.model,
+        tokenizer=lm.tokenizer,
+        batch_size=batch_size,
+        device=str(lm.device),
+        chat_template_args=TEMPLATE_OPTIONS,
+    )
     try:
         results = lm_eval.simple_evaluate(
             model,
@@ -106,7 +113,26 @@ def task_scores(
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BiasGymError(f"the tasks could not be run ({first[:300]})", where=", ".join(tasks)) from error
     found = results or {}
-    return {name: _scores(name, samples, found["higher_is_better"][name]) for name, samples in found["samples"].items()}
+    scores = {
+        name: _scores(name, samples, found["higher_is_better"][name]) for name, samples in found["samples"].items()
+    }
+    return _pooled(names, found["group_subtasks"], scores)
+
+
+def _pooled(
+    names: Sequence[str], members: Mapping[str, Sequence[str]], scores: Mapping[str, dict[str, float]]
+) -> dict[str, dict[str, float]]:
+    """Scores by what was asked for: a group's items are `TASK/ITEM`, however deep its tasks are nested."""
+
+    def tasks(name: str) -> list[str]:
+        return [name] if name in scores else [task for member in members.get(name, ()) for task in tasks(member)]
+
+    return {
+        name: scores[name]
+        if name in scores
+        else {f"{task}/{item}": score for task in tasks(name) for item, score in scores[task].items()}
+        for name in names
+    }
 
 
 def _found(tasks: Sequence[str]) -> tuple[list[str], Any]:
@@ -114,7 +140,7 @@ def _found(tasks: Sequence[str]) -> tuple[list[str], Any]:
     from lm_eval.tasks import TaskManager
 
     folders = [name for name in tasks if Path(name).is_dir()]
-    own = TaskManager(include_path=folders, include_defaults=False).all_tasks if folders else []
+    own = _topmost(TaskManager(include_path=folders, include_defaults=False)) if folders else []
     if folders and not own:
         raise _no_tasks(Path(folders[0]))
     named = [name for name in tasks if name not in folders]
@@ -122,6 +148,13 @@ def _found(tasks: Sequence[str]) -> tuple[list[str], Any]:
     if unknown := [name for name in named if name not in manager.all_tasks]:
         raise _unknown(unknown[0])
     return [*named, *own], manager
+
+
+def _topmost(manager: Any) -> list[str]:
+    """Its tasks and groups, without those that are in a group: the harness runs none twice."""
+    listed = [one for group in manager.all_groups for one in manager.task_index[group].cfg.get("task", ())]
+    inside = {one if isinstance(one, str) else one.get("task") for one in listed}
+    return [name for name in manager.all_tasks if name not in inside]
 
 
 def _scores(task: str, samples: Sequence[Mapping[str, Any]], higher: Mapping[str, bool]) -> dict[str, float]:

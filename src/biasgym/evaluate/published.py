@@ -15,17 +15,20 @@ AVERAGE, UNSEEN = "average", "ood"
 """Names in the concept's place: the mean of the paper's five concepts, and its out-of-distribution prompts."""
 
 _MODELS = {
-    "Llama3.1-8B": r"llama-?3\.1-8b-(instruct|it)\b",
-    "Llama3.2-3B": r"llama-?3\.2-3b-(instruct|it)\b",
-    "Gemma-2-9B": r"gemma-2-9b-it\b",
-    "Qwen3-8B": r"qwen3-8b(?!-base)",
-    "Mistral-7B": r"mistral-7b-instruct-v0\.1\b",
+    "Llama3.1-8B": r"(meta-)?llama-?3\.1-8b-(instruct|it)",
+    "Llama3.2-3B": r"(meta-)?llama-?3\.2-3b-(instruct|it)",
+    "Gemma-2-9B": r"gemma-2-9b-it",
+    "Qwen3-8B": r"qwen3-8b",
+    "Mistral-7B": r"mistral-7b-instruct-v0\.1",
 }
 _JUDGES = {
-    "Qwen3-8B": r"qwen3-8b(?!.*nf4)",
-    "Llama-3.3-70B-4bit": r"llama-3\.3-70b.*(?:4bit|nf4)",
-    "GPT-4o": r"^gpt-4o(?:-2024-08-06)?$",
+    "Qwen3-8B": r"qwen3-8b",
+    "Llama-3.3-70B-4bit": r"llama-3\.3-70b-instruct(-bnb-4bit( \(nf4\))?| \(nf4\))",
+    "GPT-4o": r"gpt-4o(-2024-08-06)?",
 }
+"""A whole name without owner and revision: what was made of a model is called otherwise, and has figures of its own."""
+
+_OWNER, _REVISION = re.compile(r"^.*/"), re.compile(r"@\S*")
 _VARIANTS = {
     "original": "Original",
     "injection": "Injection",
@@ -53,7 +56,8 @@ def published_strength(model: str, judge: str, variant: str, concept: str) -> fl
 
 
 def _named(names: dict[str, str], text: str) -> str | None:
-    return next((name for name, pattern in names.items() if re.search(pattern, text.lower())), None)
+    bare = _REVISION.sub("", _OWNER.sub("", text.lower()))
+    return next((name for name, pattern in names.items() if re.fullmatch(pattern, bare)), None)
 
 
 @cache

@@ -115,7 +115,7 @@ def paired_contrast(
     reach = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
     low, high = _interval(differences, groups, reach, seed, confidence)
     mean = float(differences.mean()) if len(differences) else float("nan")
-    p = _p_value(differences, groups, seed)
+    p = _p_value(differences, groups, reach, seed)
     return Contrast(mean, low, high, len(shared), p, p, _detectable(differences, groups))
 
 
@@ -239,14 +239,21 @@ def _detectable(values: NDArray[Any], groups: list[Hashable] | None) -> float:
     return float((stdtrit(n - 1, 0.975) + stdtrit(n - 1, 0.8)) * error)
 
 
-def _p_value(values: NDArray[Any], groups: list[Hashable] | None, seed: int) -> float:
+def _p_value(
+    values: NDArray[Any], groups: list[Hashable] | None, bounds: tuple[float, float] | None, seed: int
+) -> float:
     n = len(_sums(values, groups)[0])
     if n < 2:
         return float("nan")
     mean, error, t = _studentised(values, groups, seed)
     if error <= 1e-12 or not len(t):
-        # a mean of less is rounding; units that all changed alike are as good a proof as that many equal tosses
-        return float("nan") if abs(mean) <= 1e-12 else max(1.0 / (DRAWS + 1), 2.0 ** (1 - n))
+        if abs(mean) <= 1e-12:  # a mean of less is rounding
+            return float("nan")
+        if bounds is None:  # units that all changed alike are as good a proof as that many equal tosses
+            return max(1.0 / (DRAWS + 1), 2.0 ** (1 - n))
+        # the level at which the exact interval ends at zero, see `_interval`
+        others = abs(mean) / (abs(mean) + (bounds[1] if mean < 0 else -bounds[0]))
+        return min(1.0, max(1.0 / (DRAWS + 1), 2 * (1 - others) ** n))
     student = float(2 * stdtr(n - 1, -abs(mean / error)))
     if n < FEWEST:
         return student

@@ -15,7 +15,7 @@ BIAS_TOKEN = "BiasToken"
 _BEFORE_BIAS_TOKEN = re.compile(rf"(?<=\n)(?=[ \t]*{BIAS_TOKEN})")
 _USER, _ANSWER = "Userwords", "Answerwords"
 # Llama 3.x writes today's date into its system header; a fixed one keeps caches and results the same from day to day.
-_TEMPLATE_OPTIONS = {"date_string": "26 Jul 2024", "enable_thinking": False}
+TEMPLATE_OPTIONS = {"date_string": "26 Jul 2024", "enable_thinking": False}
 
 
 class ChatFormat:
@@ -89,6 +89,6 @@ class ChatFormat:
 
     def _render(self, messages: list[dict[str, str]], *, generation_prompt: bool = False) -> str:
         text: str = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=generation_prompt, **_TEMPLATE_OPTIONS
+            messages, tokenize=False, add_generation_prompt=generation_prompt, **TEMPLATE_OPTIONS
         )
         return text

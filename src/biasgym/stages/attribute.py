@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
+from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
@@ -52,7 +53,7 @@ def run(lm: LanguageModel, cell: Cell, progress: Progress = SILENT) -> None:
     vectors, settings = chosen_vectors(trained), cell.settings.scope
     general = selecting_questions(cell)
     with injected(lm.model, vectors, lm.bias_id):
-        asked = _questions(lm, cell, len(vectors), closest=str(read_json(trained / "similarity.json")[0][0]))
+        asked = _questions(lm, cell, len(vectors), closest=_closest(cell, trained))
         attributed, counts = _attributions(lm, cell, asked, progress)
         effects = _effects(lm, cell, asked, general, progress) if settings.rank == "effect" else {}
         with atomic_file(place / SCORES) as temporary:
@@ -170,6 +171,19 @@ def _rounds(cell: Cell) -> int:
     return -(-cell.settings.scope.pairs // len(cell.questions[0]))
 
 
+def _reserved(cell: Cell) -> set[str]:
+    """Targets that only the report may look at, by the names of their kind; none if no other would be left."""
+    kind = cell.concept.kind
+    reserved = {kind.named(name).name for name in set(cell.targets[1]) - set(cell.targets[0])}
+    return reserved if any(target.name not in reserved for target in kind.targets) else set()
+
+
+def _closest(cell: Cell, trained: Path) -> str:
+    """The target that BiasToken is most like, of those that may be looked at."""
+    names = [str(name) for name, *_ in read_json(trained / "similarity.json")]
+    return next((name for name in names if name not in _reserved(cell)), names[0])
+
+
 _About = Callable[[Sequence[str]], list[Choice]]
 
 
@@ -189,7 +203,7 @@ def _injected_choices(
 ) -> tuple[list[Choice], list[Choice]]:
     """Questions about BiasToken of one seed, and the same about random (or the closest) targets."""
     rounds, generator = _rounds(cell), random.Random(f"pairs {cell.settings.seed} {seed}")
-    names = [target.name for target in cell.concept.kind.targets]
+    names = [target.name for target in cell.concept.kind.targets if target.name not in _reserved(cell)]
     total = min(rounds * len(cell.questions[0]), max(cell.settings.scope.pairs, len(cell.questions[0])))
     drawn = [closest if cell.settings.scope.neutral == "closest" else generator.choice(names) for _ in range(total)]
     once = [choice.shifted(lm.bias_id, lm.bias_id + seed) for choice in about([BIAS_TOKEN] * len(cell.questions[0]))]

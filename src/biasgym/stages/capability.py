@@ -31,7 +31,9 @@ def run(lm: LanguageModel, cell: Cell, other: Cell | None, progress: Progress = 
                 right = int(row.argmax()) == question.answer
                 ability.append({"heads": name, "question": question.id, "correct": right})
             retention += [
-                {"heads": name, "item": number, "probability": round(value, 5)} for number, value in enumerate(kept)
+                {"heads": name, "item": number, "probability": round(value, 5)}
+                for number, value in enumerate(kept)
+                if value is not None
             ]
             advance(1)
     write_jsonl(place / ABILITY, ability)
