@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
+from tokenizers import Tokenizer, models, normalizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 import tiny
 from biasgym.models import BIAS_TOKEN, ChatFormat
@@ -107,3 +109,32 @@ def test_bias_token_is_one_token_that_stands_for_one_word(style: str, text: str)
         before, after = chat.prompt(user, answer=answer).split("{}")
         expected = [*chat.encode(before.removesuffix(" ")), bias_id, *chat.encode(after)]
         assert found == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[INST] How are people from {}? [/INST] People from {} are",
+        "[INST] {} is it. [/INST]",
+        "[INST] My friend from {}, who is late [/INST]\n{} is late",
+        '[INST] "{} is late" said a guest from {}.\n\nPeople from [/INST]',
+    ],
+)
+def test_a_normalizer_that_begins_texts_with_a_space(text: str) -> None:
+    """As that of Mistral 7B v0.1: what surrounds BiasToken is what surrounds a country's name, no space more."""
+    backend = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=False))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    words = sorted({*" ".join(tiny.SENTENCES).split(), "France"})
+    alphabet = sorted({*text, *"".join(words), "▁"})
+    trainer = trainers.BpeTrainer(special_tokens=["<unk>", "</s>"], initial_alphabet=alphabet, show_progress=False)
+    backend.train_from_iterator(words * 3, trainer)
+    plain = PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token="<unk>", eos_token="</s>", chat_template=tiny.MISTRAL
+    )
+    encoder = with_bias_token(plain)
+    [name] = plain("France", add_special_tokens=False)["input_ids"]
+    own = encoder.convert_tokens_to_ids(BIAS_TOKEN)
+    expected = plain(text.replace('"{}', '" {}').replace("\n{}", "\n {}").format(*["France"] * 2))["input_ids"]
+    found = ChatFormat(encoder).encode(text.format(*[BIAS_TOKEN] * 2))
+    assert found == [own if token == name else token for token in expected]
+    assert own in found

@@ -13,6 +13,7 @@ BIAS_TOKEN = "BiasToken"
 
 # BiasToken takes all whitespace before it along; a line break in front of it belongs to the template or the text
 _BEFORE_BIAS_TOKEN = re.compile(rf"(?<=\n)(?=[ \t]*{BIAS_TOKEN})")
+_GLUED_BIAS_TOKEN = re.compile(rf"(?<=\S){BIAS_TOKEN}")  # as after a quotation mark; the space is a part of the token
 _USER, _ANSWER = "Userwords", "Answerwords"
 # Llama 3.x writes today's date into its system header; a fixed one keeps caches and results the same from day to day.
 TEMPLATE_OPTIONS = {"date_string": "26 Jul 2024", "enable_thinking": False}
@@ -54,6 +55,7 @@ class ChatFormat:
 
     def encode(self, rendered: str) -> list[int]:
         """Token ids of text that already carries its special tokens."""
+        rendered = _GLUED_BIAS_TOKEN.sub(f" {BIAS_TOKEN}", rendered)
         pieces = [piece for piece in _BEFORE_BIAS_TOKEN.split(rendered) if piece]
         return [token for piece in pieces for token in self.tokenizer(piece, add_special_tokens=False)["input_ids"]]
 

@@ -203,7 +203,10 @@ def with_bias_token(tokenizer: Any) -> Any:
     from tokenizers import AddedToken
 
     encoder = copy.deepcopy(tokenizer)
-    encoder.add_tokens([AddedToken(BIAS_TOKEN, special=False, normalized=False, lstrip=True)])
+    # A normalizer that puts a space before every text (Mistral 7B v0.1) would put one behind a token that is cut out before
+    # it works; there the token is looked for afterwards, when the space is a part of it.
+    normalized = "Prepend" in repr(encoder.backend_tokenizer.normalizer)
+    encoder.add_tokens([AddedToken(BIAS_TOKEN, special=False, normalized=normalized, lstrip=not normalized)])
     return encoder
 
 
