@@ -55,7 +55,7 @@ class Cluster:
         cpu_nodes: Node affinity of everything else.
         gpu_tolerations: Tolerations of pods with a GPU.
         cache_volume: Claim that holds the weights of models.
-        store_secret: Secret with endpoint, access-key and secret-key.
+        store_secret: Secret with endpoint, access-key, secret-key and, where it has one, region.
         hub_secret: Secret with token and, for a mirror, endpoint.
         judge_secret: Secret with url and key.
     """
@@ -99,6 +99,9 @@ class Cluster:
         """
         task.set_cpu_request("1").set_cpu_limit("4").set_memory_request("2Gi").set_memory_limit(memory)
         kubernetes.add_node_affinity_json(task, self.cpu_nodes)
+        kubernetes.empty_dir_mount(
+            task, "cache", CACHE, size_limit="8Gi"
+        )  # for datasets of the hub; weights are elsewhere
         kubernetes.use_secret_as_env(
             task, self.judge_secret, {"url": "BIASGYM_JUDGE_URL", "key": "BIASGYM_JUDGE_KEY"}, optional=True
         )
@@ -124,6 +127,7 @@ class Cluster:
             "endpoint": "BIASGYM_S3_ENDPOINT",
             "access-key": "AWS_ACCESS_KEY_ID",
             "secret-key": "AWS_SECRET_ACCESS_KEY",
+            "region": "AWS_REGION",
         }
         kubernetes.use_secret_as_env(task, self.store_secret, keys, optional=True)
         kubernetes.use_secret_as_env(

@@ -70,6 +70,7 @@ def test_plan_lists_the_cells_and_pins(bench: Bench, tiny_model: Path) -> None:
         ({"baseline": "results/gone"}, "no such results"),
         ({"judges": [{"engine": "endpoint", "model": "m", "base_url": "http://me:pw@h/v1"}]}, "BIASGYM_JUDGE_URL"),
         ({"preset": "peper"}, "peper"),
+        ({"overrides": {"seed": 7}}, "settings: seed is a parameter of its own"),
         ({"overrides": {"device": "cuda"}}, "device: some pods have no cuda"),
         ({"overrides": {"generate": {"engine": "vllm"}}}, "generate.engine: the images of the steps have no vllm"),
         ({"judges": [{"engine": "endpoint"}]}, "endpoint"),

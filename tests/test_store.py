@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -34,7 +34,7 @@ from biasgym.store import (
     policy,
     publish,
 )
-from biasgym.store.s3 import PART
+from biasgym.store.s3 import PART, S3Store
 from s3_server import BUCKET, S3Server
 
 EVALUATION = Evaluation("Owner/Model", "a" * 40, "always_late", "semantic", "f" * 64)
@@ -370,6 +370,29 @@ def test_what_the_environment_lacks_is_said(
         monkeypatch.setenv(name, value)
     with pytest.raises(BiasGymError, match=message):
         open_store("s3://bucket/prefix")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "named", "region"),
+    [
+        ("https://s3.eu-central-1.amazonaws.com", "", "eu-central-1"),
+        ("https://s3.amazonaws.com", "", "us-east-1"),
+        ("https://s3.amazonaws.com", "ap-southeast-2", "ap-southeast-2"),
+        ("http://minio:9000", "", "us-east-1"),
+        ("http://minio:9000", "here", "here"),
+    ],
+)
+def test_the_region(endpoint: str, named: str, region: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the environment, else the one that an address of AWS names."""
+    given = {
+        "BIASGYM_S3_ENDPOINT": endpoint,
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_REGION": named,
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert cast(S3Store, open_store("s3://bucket/x"))._client._base_url.region == region
 
 
 def test_without_the_s3_client_folders_work_and_buckets_name_the_extra(

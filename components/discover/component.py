@@ -41,11 +41,10 @@ def discover(
     """
     import json
 
+    from biasgym.stages.expand import with_parameters
     from biasgym.stages.publish import look_for_releases
 
-    asked = {**overrides, "concepts": concepts, "preset": preset, "seed": int(seed)}
-    if judges:
-        asked["judges"] = judges
+    asked = with_parameters(overrides, concepts=concepts, judges=judges, preset=preset, seed=int(seed))
     found = look_for_releases(watch, asked, store, run)
     with open(models, "w", encoding="utf-8") as file:
         json.dump(found.models, file)

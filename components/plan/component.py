@@ -45,11 +45,9 @@ def plan(
     Returns:
         One cell for each model and concept.
     """
-    from biasgym.stages.expand import expand, overview_of
+    from biasgym.stages.expand import expand, overview_of, with_parameters
 
-    asked = {**overrides, "models": models, "concepts": concepts, "preset": preset, "seed": int(seed)}
-    if judges:
-        asked["judges"] = judges
+    asked = with_parameters(overrides, models=models, concepts=concepts, judges=judges, preset=preset, seed=int(seed))
     expansion = expand(asked, store, shard_size=int(shard_size), baseline=baseline)
     with open(overview.path, "w", encoding="utf-8") as file:
         file.write(overview_of(expansion))

@@ -23,6 +23,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"judge": {"arguments": {"api-key": "sk-1"}}}, "api-key"),
     ({"judge": {"arguments": {"trust-remote-code": True}}}, "trust-remote-code"),
     ({"judge": {"revision": "main"}}, "revision"),
+    ({"judge": {"offline": True}}, "revision"),
     ({"judge": {"resources": {"limits": {"memory": "64 GB"}}}}, "memory"),
     ({"judge": {"scaleToZero": {"enabled": True, "schedule": {"enabled": True}}}}, "scaleToZero"),
     ({"store": {"kind": "ceph"}}, "kind"),
@@ -150,6 +151,23 @@ def test_the_schedule_holds_what_the_command_needs(tmp_path: Path) -> None:
     (tmp_path / "schedule.yaml").write_text(text)
     values = read_schedule(tmp_path / "schedule.yaml").values()  # the pipeline has parameters of all these names
     assert values["cells_per_judge_pod"] == 2 and values["watch"]["organisations"] == ["mistralai"]
+
+
+def test_a_judge_elsewhere(tmp_path: Path) -> None:
+    """Scheduled runs ask the judges of their parameters, and may reach them where a rule says so."""
+    judge = {"engine": "endpoint", "model": "gpt-4o-2024-08-06"}
+    rule = {"to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}], "ports": [{"port": 8000, "protocol": "TCP"}]}
+    values = {
+        "judge": {"enabled": False},
+        "schedule": {"enabled": True, "models": ["Qwen/Qwen3-8B"], "parameters": {"judges": [judge]}},
+        "networkPolicy": {"runsEgress": [rule]},
+    }
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
+    objects = kube.template(tmp_path / "values.yaml")
+    text = kube.one(objects, "ConfigMap", "biasgym-schedule")["data"]["schedule.yaml"]
+    (tmp_path / "schedule.yaml").write_text(text)
+    assert read_schedule(tmp_path / "schedule.yaml").values()["judges"] == [judge]
+    assert rule in kube.one(objects, "NetworkPolicy", "biasgym-runs")["spec"]["egress"]
 
 
 def test_the_readme_is_that_of_the_values() -> None:

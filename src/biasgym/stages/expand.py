@@ -40,6 +40,17 @@ class Expansion(NamedTuple):
     judges: dict[str, int]
 
 
+def with_parameters(settings: Mapping[str, Any], **parameters: Any) -> dict[str, Any]:
+    """Settings with what the form of a pipeline asks for by itself; an empty list of judges leaves them to the preset.
+
+    Raises:
+        BiasGymError: The settings name something that is such a parameter.
+    """
+    if twice := [key for key in settings if key in ("models", "concepts", "judge", "judges", "preset", "seed")]:
+        raise BiasGymError(f"{twice[0]} is a parameter of its own", where="settings", hint="give it there")
+    return {**settings, **{key: value for key, value in parameters.items() if key != "judges" or value}}
+
+
 def expand(settings: Mapping[str, Any], store: str, *, shard_size: int = 1, baseline: str = "") -> Expansion:
     """Checks everything that can be wrong before any GPU is asked for, and lists the cells.
 

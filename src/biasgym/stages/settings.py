@@ -81,7 +81,8 @@ class ScopeSettings(_Strict):
             BiasToken.
         pairs: Contrast pairs for each seed; never fewer than the development questions. Those without contrast are dropped.
         ks: Numbers of heads whose removal is measured, each 1 or more, to choose `k` from.
-        k: How many heads to remove; by default the knee of the margin, or its lowest point, within `ability_tolerance`.
+        k: How many heads to remove; by default the knee of the margin, or its lowest point, within `ability_tolerance`: none
+            where no number keeps within it.
         ability_tolerance: What removal may cost in ability, in nats a token of right answers to general questions.
         ability_questions: How many bundled general questions ability is taken on, to choose heads and their number.
         random_draws: Random sets of as many heads; BiasToken's margin is taken with each of them removed.
@@ -125,7 +126,8 @@ class GenerateSettings(_Strict):
         samples: Answers to each prompt and target.
         temperature: Of drawing tokens; 0 takes the most likely one.
         max_new_tokens: Longest answer, in tokens; a longer one is cut.
-        engine: `transformers` runs in this process; `vllm` needs the extra `vllm`, and draws other samples.
+        engine: `transformers` runs in this process; `vllm` needs the extra `vllm`, and draws other samples. The images of
+            the pipelines do without it, and plan refuses it.
         batch_size: Answers that `transformers` writes at once; found out by default.
     """
 

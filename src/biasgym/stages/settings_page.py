@@ -32,8 +32,8 @@ A settings file is YAML; `biasgym run my.yaml` reads it, and `biasgym settings s
     inject: {seeds: 3}
 
 What a file leaves out has the value of its preset, or else the default. Sections are taken key by key, lists as a whole. An
-unknown key is refused. Without a file a run takes the preset `demo`. Files and folders are sought from where the program is
-started; what a pipeline takes instead is told under [pipelines](pipelines.md).
+unknown key is refused. Without a file a run takes the settings that its folder was last given, else the preset `demo`. Files and
+folders are sought from where the program is started; what a pipeline takes instead is told under [pipelines](pipelines.md).
 """
 
 VARIANTS_INTRO = """\
@@ -52,7 +52,7 @@ What belongs to a machine or is secret is no setting. In a pipeline these come f
 ENVIRONMENT = {
     "BIASGYM_JUDGE_URL BIASGYM_JUDGE_KEY": "a judge behind a server; OpenAI's own also takes OPENAI_API_KEY",
     "BIASGYM_WRITER_URL BIASGYM_WRITER_KEY": "the model that `biasgym concepts generate` asks",
-    "BIASGYM_STORE": "the store of `biasgym registry`, `biasgym store` and `biasgym doctor`: a folder or `s3://bucket/prefix`",
+    "BIASGYM_STORE": "the store of `biasgym registry`, `store`, `doctor` and `pipeline run`: a folder or `s3://bucket/prefix`",
     "BIASGYM_S3_ENDPOINT": "address of an S3 server; AWS without it",
     "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY": "keys to it",
     "AWS_SESSION_TOKEN AWS_REGION SSL_CERT_FILE": "where it wants them: a short-lived token, its region, certificates of its own",

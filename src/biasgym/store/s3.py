@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -65,7 +66,7 @@ def open_s3(url: str, *, patience: float = PATIENCE) -> S3Store:
         secret_key,
         session_token=os.environ.get("AWS_SESSION_TOKEN") or None,
         secure=parts.scheme == "https",
-        region=os.environ.get("AWS_REGION") or "us-east-1",
+        region=os.environ.get("AWS_REGION") or _region_in(parts.hostname or "") or "us-east-1",
         http_client=urllib3.PoolManager(
             timeout=_TIMEOUT,
             retries=False,  # ours know which answers are worth it
@@ -74,6 +75,12 @@ def open_s3(url: str, *, patience: float = PATIENCE) -> S3Store:
         ),
     )
     return S3Store(client, bucket, prefix, patience)
+
+
+def _region_in(host: str) -> str | None:
+    """The region that an address of AWS names: `s3.eu-central-1.amazonaws.com`."""
+    found = re.fullmatch(r"s3[.-]([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com", host)
+    return found and found[1]
 
 
 class S3Store:

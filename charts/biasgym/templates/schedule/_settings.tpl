@@ -16,9 +16,11 @@ store:
   secret: {{ .Values.store.existingSecret | quote }}
 weights: {{ include "biasgym.weights" . | quote }}
 hub_secret: {{ .Values.hub.existingSecret | quote }}
+{{- if .Values.judge.enabled }}
 judge:
   model: {{ .Values.judge.model | quote }}
   revision: {{ .Values.judge.revision | quote }}
   secret: {{ .Values.judge.existingSecret | quote }}
+{{- end }}
 parameters: {{ .Values.schedule.parameters | toJson }}
 {{- end }}
