@@ -105,7 +105,7 @@ def test_other_weights_under_the_same_name(noted: tuple[Desk, RunSettings], tmp_
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
     assert not finished(moved, desk.out)
     shutil.rmtree(model)
-    with pytest.raises(BiasGymError, match="unknown model"):
+    with pytest.raises(BiasGymError, match="there is no such folder"):
         finished(moved, desk.out)
 
 
