@@ -41,19 +41,19 @@ class Bench(NamedTuple):
         """What the pod of a cell does first."""
         return cell_stage(open_pod(self.data, self.store, model=self.model), "inject", concept, self.folder / concept)
 
-    def killed(self) -> None:
-        """The same, but the pod is killed as soon as the model is loaded."""
+    def killed(self, by: signal.Signals = signal.SIGKILL) -> int | None:
+        """The same, but the pod is killed as soon as the model is loaded; its exit code."""
 
         def child() -> None:
             import biasgym.models
 
-            biasgym.models.load_model = lambda *_a, **_k: os.kill(os.getpid(), signal.SIGKILL)
+            biasgym.models.load_model = lambda *_a, **_k: os.kill(os.getpid(), by)
             self.inject("late")
 
         process = multiprocessing.get_context("fork").Process(target=child)
         process.start()
         process.join()
-        assert process.exitcode == -signal.SIGKILL
+        return process.exitcode
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def bench(tmp_path: Path, tiny_model: Path) -> Bench:
 
 def test_a_pod_that_is_killed_each_time_becomes_a_failed_cell(bench: Bench) -> None:
     for _ in range(MOST_KILLED):
-        bench.killed()
+        assert bench.killed() == -signal.SIGKILL
     assert not bench.inject("late")  # the try after these does not begin
     manifest = read_manifest(bench.folder / "late")
     assert manifest["status"] == "failed" and f"killed {MOST_KILLED} times" in manifest["error"]
@@ -79,6 +79,14 @@ def test_a_pod_that_is_killed_each_time_becomes_a_failed_cell(bench: Bench) -> N
     assert f"inject: its pod was killed {MOST_KILLED} times" in found.overview
     assert bench.inject("late")  # asked for again, it is tried again
     assert read_manifest(bench.folder / "late")["status"] == "done"
+
+
+def test_a_pod_that_is_told_to_stop_leaves_no_mark(bench: Bench) -> None:
+    """Cancelled or drained, it is neither counted nor called a failure."""
+    for _ in range(MOST_KILLED):
+        assert bench.killed(signal.SIGTERM) == 128 + signal.SIGTERM
+    assert list(LocalStore(Path(bench.store)).list("attempts")) == []
+    assert bench.inject("late")
 
 
 def test_only_ends_without_a_word_count(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from uuid import uuid4
@@ -14,6 +17,22 @@ MOST_KILLED = 4
 
 
 @contextmanager
+def told_to_stop() -> Iterator[None]:
+    """Ends the work inside a `with` block at SIGTERM as Ctrl-C would: with a last copy, and without a mark.
+
+    So a pod is told that is cancelled, or whose node is drained; neither says anything against its work.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only that one may set a handler
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+@contextmanager
 def counted(store: Store | None, work: str) -> Iterator[int]:
     """Leaves a mark in the store while some work is done. Marks go when it ends, well or with an error.
 
@@ -22,8 +41,8 @@ def counted(store: Store | None, work: str) -> Iterator[int]:
         work: A name that the same work has in every pod.
 
     Yields:
-        How many have begun the work and neither ended it nor failed at it: killed for want of memory, evicted, or gone
-        with their node.
+        How many have begun the work and neither ended it nor failed at it: killed for want of memory, or gone with their
+        node.
     """
     if store is None:
         yield 0

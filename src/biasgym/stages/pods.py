@@ -21,7 +21,7 @@ from biasgym.errors import BiasGymError, StorageError
 from biasgym.files import digest, read_json
 from biasgym.models.sources import ModelSource
 from biasgym.progress import Lines
-from biasgym.stages.attempts import MOST_KILLED, counted
+from biasgym.stages.attempts import MOST_KILLED, counted, told_to_stop
 from biasgym.stages.cell import Cell
 from biasgym.stages.expand import read_data, with_data
 from biasgym.stages.folder import StageFolder, read_manifest, working
@@ -67,7 +67,7 @@ class Pod:
         work = Work(self.plan, tuple(cells), self.progress, self.shelf, None if models is None else frozenset(models))
         name = digest([folder.key for folder, _ in _folders(work, stages)])
         try:
-            with counted(self.shelf.store, name) as killed:
+            with told_to_stop(), counted(self.shelf.store, name) as killed:
                 if killed >= MOST_KILLED:
                     raise BiasGymError(
                         f"its pod was killed {killed} times, most likely for want of memory",
