@@ -17,4 +17,4 @@ class BiasGymError(ValueError):
 
 
 class StorageError(BiasGymError):
-    """Nothing can be kept any more: a full disk, a read-only folder, a store that is away. It stops a run, not only a cell."""
+    """A full disk, a read-only folder, a store or a hub that is away: no cell is to blame, and the whole run stops."""

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
-from biasgym.errors import BiasGymError
+from biasgym.errors import BiasGymError, StorageError
 from biasgym.files import atomic_folder, cache_folder, digest
 from biasgym.models.attention import GROUPED
 from biasgym.models.chat import BIAS_TOKEN, ChatFormat
@@ -211,8 +211,28 @@ def with_bias_token(tokenizer: Any) -> Any:
 
 
 def _unreadable(source: ModelSource, error: Exception) -> BiasGymError:
+    """Why a model cannot be had; a hub that is away is no fault of the model, and stops whoever asked."""
+    if source.path is None and _is_away(error):
+        return StorageError(
+            "the hub cannot be reached, or has too much to do", where=source.name, hint="try again later"
+        )
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return BiasGymError(f"the model cannot be read ({first[:200]})", where=source.name)
+
+
+def _is_away(error: BaseException | None) -> bool:
+    """Whether a hub that does not answer, or has too much to do, is behind an error."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    sought = False
+    while error is not None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status is not None:
+            return bool(status in (408, 429) or status >= 500)
+        sought = sought or isinstance(error, LocalEntryNotFoundError)
+        error = error.__cause__ or error.__context__
+    return sought and not constants.HF_HUB_OFFLINE
 
 
 def _place(source: ModelSource) -> tuple[str, dict[str, str]]:
