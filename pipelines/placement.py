@@ -99,9 +99,8 @@ class Cluster:
         """
         task.set_cpu_request("1").set_cpu_limit("4").set_memory_request("2Gi").set_memory_limit(memory)
         kubernetes.add_node_affinity_json(task, self.cpu_nodes)
-        kubernetes.empty_dir_mount(
-            task, "cache", CACHE, size_limit="8Gi"
-        )  # for datasets of the hub; weights are elsewhere
+        # for datasets of the hub; weights are only where models are loaded
+        kubernetes.empty_dir_mount(task, "cache", CACHE, size_limit="8Gi")
         kubernetes.use_secret_as_env(
             task, self.judge_secret, {"url": "BIASGYM_JUDGE_URL", "key": "BIASGYM_JUDGE_KEY"}, optional=True
         )

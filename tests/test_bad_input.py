@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -371,45 +369,3 @@ def test_bad_input_is_one_line(name: str, desk: Desk, command: Command, monkeypa
     assert_refused(command(*typed(desk)), *words)
     assert written_below(desk.out) == []
     assert not list(desk.folder.rglob("*.tmp"))
-
-
-def full(*_arguments: Any, **_options: Any) -> Any:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@pytest.mark.parametrize("step", ["os.replace", "Path.write_bytes", "Path.write_text", "Path.mkdir"])
-def test_full_disk_at_the_start(step: str, desk: Desk, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = desk.settings()
-    with monkeypatch.context() as patch:
-        owner, name = step.split(".")
-        patch.setattr({"os": os, "Path": Path}[owner], name, full)
-        said = command("run", settings, "--out", desk.out)
-    assert_refused(said, str(desk.out), "No space left on device", "free some space", "--out")
-    assert not [file for file in desk.out.rglob("*") if file.is_file()]
-
-
-@pytest.mark.parametrize("at", ["training.safetensors", "vectors.safetensors", "manifest.json", "a folder"])
-def test_full_disk_in_the_middle(at: str, desk: Desk, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run stops with one line instead of calling the cell failed; with space again, it goes on."""
-    settings = desk.settings(concepts=[desk.concept()])
-    replace, mkdir = os.replace, Path.mkdir
-
-    def replace_until(source: Any, target: Any) -> None:
-        full() if Path(target).name == at else replace(source, target)
-
-    def mkdir_until(self: Path, *arguments: Any, **options: Any) -> None:
-        full() if self.name.startswith("inject-") else mkdir(self, *arguments, **options)
-
-    with monkeypatch.context() as patch:
-        if at == "a folder":
-            patch.setattr(Path, "mkdir", mkdir_until)
-        else:
-            patch.setattr(os, "replace", replace_until)
-        said = command("inject", settings, "--out", desk.out)
-    assert said.code == 2, said
-    lines = [line for line in said.err if line.startswith("biasgym: ")]
-    assert lines == said.err[-1:]
-    assert "No space left on device" in lines[0] and str(desk.out) in lines[0] and "free some space" in lines[0]
-    assert not list(desk.out.rglob("*.tmp"))
-    assert all(read_json(manifest)["status"] == "failed" for manifest in desk.out.rglob("manifest.json"))
-    assert command("inject", settings, "--out", desk.out).code == 0

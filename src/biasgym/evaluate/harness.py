@@ -152,7 +152,8 @@ def _found(tasks: Sequence[str]) -> tuple[list[str], Any]:
 
 def _topmost(manager: Any) -> list[str]:
     """Its tasks and groups, without those that are in a group: the harness runs none twice."""
-    listed = [one for group in manager.all_groups for one in manager.task_index[group].cfg.get("task", ())]
+    members = [manager.task_index[group].cfg.get("task", ()) for group in manager.all_groups]
+    listed = [one for some in members for one in ([some] if isinstance(some, str) else some)]
     inside = {one if isinstance(one, str) else one.get("task") for one in listed}
     return [name for name in manager.all_tasks if name not in inside]
 
