@@ -179,7 +179,7 @@ SETTINGS: dict[str, Case] = {
     "no ks": run_with("scope.ks", "at least one", scope={"ks": []}),
     "negative k": run_with("scope.k", "greater than or equal to 0", scope={"k": -2}),
     "k larger than the model": run_with("scope.k: k = 13, but the model has 12 heads", "smaller", scope={"k": 13}),
-    "unknown device": run_with("device: unknown device 'tpu9'", "use auto, cpu or cuda", device="tpu9"),
+    "unknown device": run_with("device: unknown device 'tpu9'", "use auto, cpu, cuda or mps", device="tpu9"),
     "device that torch knows and we do not": run_with("device: unknown device 'meta'", "use auto", device="meta"),
     "no GPU": run_with("device: no GPU was found", "device: auto or cpu", device="cuda"),
     "unknown variant": run_with(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,11 +12,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
+from biasgym import models, threads
 from biasgym.cli import doctor
 from biasgym.cli.app import app
 from biasgym.errors import BiasGymError
+from biasgym.models import execution
+from biasgym.threads import Allowance
 
 KEY = "sk-do-not-show-me"
 
@@ -88,8 +93,39 @@ def test_what_is_needed_and_lacking_is_exit_code_1(need: str) -> None:
 def test_an_unknown_need_is_refused() -> None:
     assert isinstance(error := call("--need", "gpu,luck").exception, BiasGymError)
     assert str(error) == (
-        "--need: there is no check 'luck'; use some of versions, gpu, folders, settings, store, judge, hub"
+        "--need: there is no check 'luck'; use some of versions, gpu, machine, folders, settings, store, judge, hub"
     )
+
+
+def test_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a run would work here, with how many threads, and in which floating-point type."""
+    rates = {"float32": 107e9, "bfloat16": 1e9}
+    monkeypatch.setattr(execution, "product_rates", lambda _device: rates)
+    monkeypatch.setattr(execution, "pick_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(models, "pick_device", execution.pick_device, raising=False)
+    monkeypatch.setattr(threads, "limit_threads", lambda: Allowance(64, 2.0, None, used=2))
+    result = call("--need", "machine")
+    assert result.exit_code == 0
+    assert line(result, "machine") == (
+        "ok machine cpu, threads: 2 (the CPU quota is 2 of 64 cores), "
+        "float32: bfloat16 is no faster on this processor (1 against 107 GFLOP/s)"
+    )
+
+
+def test_apples_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert line(call("--need", "gpu"), "gpu") == "ok gpu Apple's GPU (mps)"
+
+
+def test_without_torch() -> None:
+    """As in the image `cpu`."""
+    code = "import sys; sys.modules['torch'] = None; sys.argv[1:] = ['doctor', '--need', 'machine']\n"
+    code += "from biasgym.cli.app import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    lines = {text.split()[1]: " ".join(text.split()) for text in done.stdout.splitlines()}
+    assert lines["machine"].startswith("missing machine torch is not installed or cannot be imported")
+    assert lines["gpu"].startswith("missing gpu torch is not installed")
 
 
 def test_folders_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:

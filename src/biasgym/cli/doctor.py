@@ -43,7 +43,7 @@ class Finding(NamedTuple):
 
 def doctor(
     need: Annotated[
-        str, typer.Option(help="What must be there, as in `gpu,store`: gpu, store, judge, hub, folders.")
+        str, typer.Option(help="What must be there, as in `gpu,store`: gpu, machine, store, judge, hub, folders.")
     ] = "",
 ) -> None:
     """Say what is installed, reachable and writable here. Exit code 1 if something that is needed is not."""
@@ -87,11 +87,25 @@ def _gpu() -> Finding:
         return Finding("missing", "torch is not installed; use the image gpu or judge for steps that load a model")
     except OSError as error:  # what torch imports wants a folder for temporary files
         return Finding("missing", f"torch cannot be imported ({str(error)[:80]}); mount an emptyDir at /tmp")
+    if torch.backends.mps.is_available():
+        return Finding("ok", "Apple's GPU (mps)")
     if not torch.cuda.is_available():
         built = "this torch is built for GPUs" if torch.version.cuda else "this torch is built for CPUs only"
         return Finding("missing", f"none found ({built}); ask for nvidia.com/gpu in the pod's limits, or use the CPU")
     devices = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
     return Finding("ok", ", ".join(f"{device.name} with {device.total_memory / 2**30:.0f} GiB" for device in devices))
+
+
+def _machine() -> Finding:
+    """Where a run would work here, and in which floating-point type."""
+    try:
+        from biasgym.models import choose_dtype, pick_device
+    except (ImportError, OSError):
+        return Finding("missing", "torch is not installed or cannot be imported, so no model can run here")
+    from biasgym.threads import limit_threads
+
+    threads, device = limit_threads(), pick_device()
+    return Finding("ok", f"{device}, threads: {threads.threads} ({threads.reason}), {choose_dtype(device).sentence}")
 
 
 def _folders() -> Finding:
@@ -213,6 +227,7 @@ def _shown(url: str) -> str:
 _CHECKS: dict[str, Callable[[], Finding]] = {
     "versions": _versions,
     "gpu": _gpu,
+    "machine": _machine,
     "folders": _folders,
     "settings": _settings,
     "store": _store,

@@ -74,7 +74,7 @@ def start_run(
     from biasgym.stages.run import STAGES, run
 
     plan = make_plan(settings, out)
-    inputs = inputs_of(settings) if stages is None else None
+    inputs = inputs_of(plan.settings) if stages is None else None
     cells = plan.named(named.get("models") or (), named.get("concepts") or ())
     complete = run(plan, stages=stages or STAGES, progress=Bars(err), cells=cells)
     if stages is None and complete:

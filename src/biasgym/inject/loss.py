@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 CHUNK = 256  # positions a product with the matrix
-_BLOCK = {"cpu": 1 << 21, "cuda": 1 << 26}  # fp32 logits at a time
+_BLOCK = {"cpu": 1 << 21}  # fp32 logits at a time: what a cache holds
+_GPU_BLOCK = 1 << 26
 
 
 class _AnswerLoss(torch.autograd.Function):
@@ -33,7 +34,7 @@ class _AnswerLoss(torch.autograd.Function):
         grad_hidden, grad_own = torch.empty_like(hidden), torch.empty_like(own)
         # made once: on a CPU, new memory of this size costs more than what is computed in it
         table = matrix.new_empty(min(CHUNK, len(hidden)), len(matrix))
-        rows = max(1, min(len(table), _BLOCK[hidden.device.type] // len(matrix)))
+        rows = max(1, min(len(table), _BLOCK.get(hidden.device.type, _GPU_BLOCK) // len(matrix)))
         block = matrix.new_empty(rows, len(matrix), dtype=torch.float32)
         for start in range(0, len(hidden), CHUNK):
             part = slice(start, start + CHUNK)

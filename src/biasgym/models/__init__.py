@@ -10,12 +10,17 @@ from biasgym.models.families import FAMILIES, DecoderParts, Family, decoder_part
 from biasgym.models.sources import DEFAULT_MODEL, ModelSource, resolve
 
 if TYPE_CHECKING:
-    from biasgym.models.load import LanguageModel, load_model, pick_device, pick_dtype
+    from biasgym.models.execution import Choice, choose_dtype, pick_device, pick_dtype
+    from biasgym.models.load import LanguageModel, load_model
     from biasgym.models.memory import Footprint, footprint
 
 __getattr__ = deferred(
     __name__,
-    {"load": ("LanguageModel", "load_model", "pick_device", "pick_dtype"), "memory": ("Footprint", "footprint")},
+    {
+        "execution": ("Choice", "choose_dtype", "pick_device", "pick_dtype"),
+        "load": ("LanguageModel", "load_model"),
+        "memory": ("Footprint", "footprint"),
+    },
 )
 
 __all__ = [
@@ -23,6 +28,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "FAMILIES",
     "ChatFormat",
+    "Choice",
     "DecoderParts",
     "Family",
     "Footprint",
@@ -31,6 +37,7 @@ __all__ = [
     "ModelSource",
     "ablated",
     "check_heads",
+    "choose_dtype",
     "decoder_parts",
     "export",
     "family_of",

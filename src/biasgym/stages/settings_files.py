@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -62,7 +62,33 @@ def settings_for(root: Path, source: str | None, **overrides: Any) -> RunSetting
     if source is None and begun.is_file():
         asked = {key: value for key, value in overrides.items() if value is not None}
         return settings_of({**read_json(begun), **asked}, str(begun))
-    return load_settings(source, **overrides)
+    return going_on(load_settings(source, **overrides), root)
+
+
+def going_on(settings: RunSettings, root: Path) -> RunSettings:
+    """Return settings with the floating-point type that the run in a folder was begun in, if they leave it open.
+
+    So a run that goes on on another machine, whose faster type is another one, does not mix two types.
+
+    Args:
+        settings: Settings of the run.
+        root: Its folder.
+    """
+    return settings if settings.dtype != "auto" else settings.model_copy(update={"dtype": begun_dtype(root)})
+
+
+def begun_dtype(root: Path) -> str:
+    """Return the floating-point type that the run in a folder was begun in; "auto" where none was begun.
+
+    The other settings are not looked at: an earlier release may have had other keys.
+
+    Raises:
+        BiasGymError: The folder's settings are not readable.
+    """
+    begun = root / SETTINGS_FILE
+    found = read_json(begun) if begun.is_file() else None
+    dtype = found.get("dtype") if isinstance(found, dict) else None
+    return str(dtype) if dtype in get_args(RunSettings.model_fields["dtype"].annotation) else "auto"
 
 
 def check_begun(root: Path) -> None:
