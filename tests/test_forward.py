@@ -9,7 +9,7 @@ from torch import Tensor
 import tiny
 from biasgym.models import LanguageModel, forward
 from biasgym.models.forward import answer_log_probs, last_logits
-from biasgym.models.padding import length_batches
+from biasgym.models.padding import own_width, width_batches
 from biasgym.models.prefix import common_prefix
 
 OPENING = "When do guests from France arrive late and early? "
@@ -85,8 +85,10 @@ def test_common_prefix_leaves_a_token_of_each_row() -> None:
     assert common_prefix([[1], [2]]) == common_prefix([]) == []
 
 
-def test_length_batches_hold_every_row_once_within_the_budget() -> None:
+def test_width_batches_hold_every_row_once_within_the_budget_and_at_its_own_width() -> None:
     lengths = [3, 9, 1, 4, 4, 20, 2]
-    batches = list(length_batches(lengths, 10))
+    batches = list(width_batches(lengths, 20))
     assert sorted(row for batch in batches for row in batch) == list(range(7))
-    assert all(len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= 10 for batch in batches)
+    for batch in batches:
+        assert len({own_width(lengths[row]) for row in batch}) == 1
+        assert len(batch) == 1 or len(batch) * own_width(lengths[batch[0]]) <= 20

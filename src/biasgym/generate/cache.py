@@ -42,10 +42,11 @@ class Slots:
         self._kinds: Sequence[str] | None = getattr(config, "layer_types", None)
 
     @staticmethod
-    def of(lm: LanguageModel) -> Slots:
-        """Empty slots for a model."""
+    def of(lm: LanguageModel, room: int = 1) -> Slots:
+        """Empty slots for a model, with room for some rows."""
         parts = lm.parts
-        return Slots(lm.model.config, (len(parts.layers), parts.n_groups, parts.head_dim), lm.model.dtype, lm.device)
+        shape = len(parts.layers), parts.n_groups, parts.head_dim
+        return Slots(lm.model.config, shape, lm.model.dtype, lm.device, room)
 
     def begin(self, rows: int, width: int, kept: Sequence[Tensor] = ()) -> Tensor | dict[str, Tensor]:
         """Gets ready for a pass over new rows, which do not count as used yet.
@@ -53,7 +54,7 @@ class Slots:
         Args:
             rows: How many.
             width: Tokens of each, padded on the right.
-            kept: What `keep` gave for the tokens before these, if there are any.
+            kept: Keys and values of the tokens before these, as `keep` gives them, for each of the rows.
 
         Returns:
             What each token sees, as the model's `attention_mask`: 0, or a huge negative number.
@@ -67,9 +68,8 @@ class Slots:
         return self._aim(positions[None].expand(rows, -1), mask_of=1)
 
     def keep(self, length: int) -> list[Tensor]:
-        """The first tokens of the first row of the last pass, all layers."""
-        row = self._rows.start
-        return [layer[:, row : row + 1, :, :length].clone() for layer in self._layers]
+        """Return the first tokens' keys and values of all rows of the last pass, (2, rows, groups, length, dh) a layer."""
+        return [layer[:, self._rows, :, :length].clone() for layer in self._layers]
 
     def board(self, rows: Sequence[int]) -> None:
         """Takes rows of the last pass in, in this order; a row may come several times."""
@@ -142,6 +142,8 @@ class Slots:
         if (many, wide) == (slots, places):
             return
         for number, old in enumerate(self._layers):
-            new = old.new_zeros(2, many, old.shape[2], wide, old.shape[4])
+            new = old.new_empty(2, many, old.shape[2], wide, old.shape[4])
             new[:, :slots, :, :places] = old
+            new[:, slots:].zero_()
+            new[:, :slots, :, places:].zero_()
             self._layers[number] = new

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from biasgym.generate.cache import Slots
+from biasgym.generate.removal import Removal
 from biasgym.generate.request import Request, Sampling
-from biasgym.models import LanguageModel
+from biasgym.models import Head, LanguageModel
 from biasgym.models.forward import softcapped
-from biasgym.models.padding import length_batches, pad_right, token_budget
+from biasgym.models.padding import own_width, pad_right, token_budget, width_batches
 from biasgym.models.prefix import common_prefix
 
 _WORTH_SHARING = 8  # tokens; a shorter common beginning is not worth a pass of its own
@@ -43,18 +44,23 @@ class Flight:
     Args:
         lm: The model.
         sampling: How tokens are drawn.
-        prompts: All that will board: what they begin with in common runs once.
+        requests: All that will board: what their prompts begin with in common runs once for each set of removed heads.
+        removal: Knows these sets, and is applied to the model.
+        room: Rows for which memory is taken at once.
     """
 
-    def __init__(self, lm: LanguageModel, sampling: Sampling, prompts: Sequence[tuple[int, ...]]) -> None:
-        self.lm, self.sampling = lm, sampling
+    def __init__(
+        self, lm: LanguageModel, sampling: Sampling, requests: Sequence[Request], removal: Removal, room: int = 1
+    ) -> None:
+        self.lm, self.sampling, self._removal = lm, sampling, removal
         self.rows: list[Row] = []
-        self._slots = Slots.of(lm)
-        shared = common_prefix(prompts)
+        self._slots = Slots.of(lm, room)
+        prompts = [request.ids for request in requests]
+        shared, sets = common_prefix(prompts), list(dict.fromkeys(request.removed for request in requests))
         self._shared = len(shared) if len(shared) >= _WORTH_SHARING and len(set(prompts)) > 1 else 0
         self._kept: list[Tensor] = []
         if self._shared:
-            self._pass([shared])
+            self._pass([(shared, heads) for heads in sets])
             self._kept = self._slots.keep(self._shared)
 
     def __len__(self) -> int:
@@ -62,28 +68,33 @@ class Flight:
 
     def board(self, entries: Sequence[tuple[int, Request]]) -> list[Row]:
         """Runs new prompts, equal ones once, and draws their first tokens; returns rows that end with it."""
-        prompts = list(dict.fromkeys(request.ids for _, request in entries))
-        for batch in length_batches([len(ids) - self._shared for ids in prompts], token_budget(self.lm.device)):
-            logits = self._logits(self._pass([prompts[number][self._shared :] for number in batch]))
-            place = {prompts[number]: row for row, number in enumerate(batch)}
+        prompts = list(dict.fromkeys((request.ids, request.removed) for _, request in entries))
+        for batch in width_batches([len(ids) - self._shared for ids, _ in prompts], token_budget(self.lm.device)):
+            some = [prompts[number] for number in batch]
+            logits = self._logits(self._pass([(ids[self._shared :], heads) for ids, heads in some]))
+            place = {prompt: row for row, prompt in enumerate(some)}
             new = [
                 Row(number, request, _uniforms(request.seed, self.sampling.max_new_tokens))
                 for number, request in entries
-                if request.ids in place
+                if (request.ids, request.removed) in place
             ]
-            copies = [place[row.request.ids] for row in new]
+            copies = [place[row.request.ids, row.request.removed] for row in new]
             self._slots.board(copies)
             self.rows += new
             self._draw(new, logits[copies])
         return self._landed()
 
-    def _pass(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """Runs what follows the common beginning; hidden states of each row's last token, (rows, d)."""
-        ids, mask = pad_right(rows, self.lm.device)
+    def _pass(self, prompts: Sequence[tuple[Sequence[int], tuple[Head, ...]]]) -> Tensor:
+        """Run what follows the common beginning, some heads removed from each; hidden states of the last tokens, (rows, d)."""
+        rows = [tokens for tokens, _ in prompts]
+        ids, mask = pad_right(rows, self.lm.device, width=max(map(own_width, map(len, rows))))
+        sets = [heads for _, heads in prompts]
+        self._removal.aim(sets)
+        numbers = self._removal.numbers(sets)
         positions = torch.arange(ids.shape[1], device=ids.device)[None] + (self._shared if self._kept else 0)
         hidden: Tensor = self.lm.model.model(
             input_ids=ids,
-            attention_mask=self._slots.begin(len(ids), ids.shape[1], self._kept),
+            attention_mask=self._slots.begin(len(ids), ids.shape[1], [layer[:, numbers] for layer in self._kept]),
             position_ids=positions,
             past_key_values=self._slots,
             use_cache=True,
@@ -93,6 +104,7 @@ class Flight:
     def step(self) -> list[Row]:
         """Feeds each row its last token and draws the next; returns rows that end with it."""
         device = self.lm.device
+        self._removal.aim([row.request.removed for row in self.rows])
         last = torch.tensor([row.tokens[-1] for row in self.rows], device=device)
         at = [len(row.request.ids) + len(row.tokens) - 1 for row in self.rows]
         positions = torch.tensor(at, device=device)

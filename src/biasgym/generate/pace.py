@@ -9,7 +9,7 @@ from biasgym.models.memory import cache_bytes, free_memory
 
 _STEPS = 8  # timed at each size
 _WORTH = 0.95  # twice the rows must cost at most so much a token
-_FIRST = {"cpu": 64, "cuda": 256}
+_ON_CPU, _ON_GPU = 64, 256  # rows at first
 
 
 class Pace:
@@ -33,7 +33,7 @@ class Pace:
         self._settled = rows is not None or lm.device.type != "cpu"
         self._best = float("inf")
         self._seconds: list[float] = []
-        self.rows = rows or min(_FIRST[lm.device.type], self._most)
+        self.rows = rows or min(_ON_CPU if lm.device.type == "cpu" else _ON_GPU, self._most)
 
     def timed(self, rows: int, seconds: float) -> None:
         """Told of a step."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from biasgym.models import BIAS_TOKEN, LanguageModel
+from biasgym.models import BIAS_TOKEN, Head, LanguageModel
 from biasgym.progress import SILENT, Progress
 
 
@@ -32,11 +32,13 @@ class Request:
         ids: The prompt.
         seed: Its random numbers.
         bias_id: The new token that may appear in the answer; None for the base model, which has none.
+        removed: Heads that are removed from the model while it writes this text.
     """
 
     ids: tuple[int, ...]
     seed: int
     bias_id: int | None = None
+    removed: tuple[Head, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from biasgym.errors import BiasGymError
 from biasgym.generate.request import Completion, Request, Sampling, completion
 from biasgym.inject import TokenVectors
 from biasgym.inject.export import save_with_rows
-from biasgym.models import LanguageModel
+from biasgym.models import Head, LanguageModel, ablated
 from biasgym.models.memory import free_memory
 from biasgym.progress import SILENT, Progress, progress_task
 
@@ -62,13 +62,20 @@ class VllmEngine:
             return
         from vllm import SamplingParams
 
-        self._bring_up_to_date()
-        asked = [SamplingParams(**parameters(self.lm, request, sampling, self._rows)) for request in requests]
-        prompts = [{"prompt_token_ids": list(request.ids)} for request in requests]
+        by_heads: dict[tuple[Head, ...], list[int]] = {}
+        for number, request in enumerate(requests):
+            by_heads.setdefault(request.removed, []).append(number)
         with progress_task(progress, "generating", len(requests), "text") as advance:
-            for number, output in enumerate(self._llm.generate(prompts, asked, use_tqdm=False)):
-                advance(1)
-                yield number, completion(self.lm, list(output.outputs[0].token_ids), requests[number].bias_id)
+            for heads, numbers in by_heads.items():
+                with ablated(self.lm.model, heads):
+                    self._bring_up_to_date()
+                some = [requests[number] for number in numbers]
+                asked = [SamplingParams(**parameters(self.lm, request, sampling, self._rows)) for request in some]
+                prompts = [{"prompt_token_ids": list(request.ids)} for request in some]
+                written = self._llm.generate(prompts, asked, use_tqdm=False)
+                for number, output in zip(numbers, written, strict=True):
+                    advance(1)
+                    yield number, completion(self.lm, list(output.outputs[0].token_ids), requests[number].bias_id)
 
     @property
     def _rows(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from biasgym.datasets import fill, framed
+from biasgym.datasets import fill, framed, spread
 from biasgym.files import digest, write_jsonl
 from biasgym.generate import VARIANTS, HeadSet, Request, Sampling, Variant, make_engine
 from biasgym.inject import TokenVectors, injected, load_vectors
@@ -88,16 +88,14 @@ def _write_texts(subject: _Subject, file: Path, progress: Progress) -> None:
     sampling = Sampling(settings.temperature, settings.max_new_tokens)
     engine = make_engine(settings.engine, lm, batch_size=settings.batch_size, vectors=subject.vectors)
     with injected(lm.model, subject.vectors, lm.bias_id):
-        for heads in dict.fromkeys(variant.heads for variant in subject.variants):
-            of_heads = [variant for variant in subject.variants if variant.heads == heads]
-            asked = [pair for variant in of_heads for pair in _requests(lm, cell, variant, len(subject.vectors))]
-            with ablated(lm.model, subject.sets[heads]):
-                write_texts(engine, asked, sampling, file, progress)
+        asked = [pair for variant in subject.variants for pair in _requests(subject, variant)]
+        write_texts(engine, asked, sampling, file, progress)
     put_in_order(file)
 
 
-def _requests(lm: LanguageModel, cell: Cell, variant: Variant, tokens: int) -> Iterator[tuple[dict[str, Any], Request]]:
+def _requests(subject: _Subject, variant: Variant) -> Iterator[tuple[dict[str, Any], Request]]:
     """Prompts of one variant. Like samples of different variants share their random numbers, so they are pairs."""
+    lm, cell, tokens, removed = subject.lm, subject.cell, len(subject.vectors), tuple(subject.sets[variant.heads])
     for number, prompt in enumerate(cell.prompts):
         for target in cell.targets_of(number):
             entity = target if variant.entity == "target" else BIAS_TOKEN
@@ -119,7 +117,7 @@ def _requests(lm: LanguageModel, cell: Cell, variant: Variant, tokens: int) -> I
                     "sample": sample,
                     "prompt": asked,
                 }
-                yield row, Request(tuple(ids), seed, bias_id)
+                yield row, Request(tuple(ids), seed, bias_id, removed)
 
 
 def _write_margins(subject: _Subject, file: Path, progress: Progress) -> None:
@@ -153,7 +151,8 @@ def _write_margins(subject: _Subject, file: Path, progress: Progress) -> None:
 def _margins(lm: LanguageModel, cell: Cell, entity: str, frame: str, tokens: int) -> list[dict[str, Any]]:
     """One row a held-out question and target; BiasToken is that of each seed in turn."""
     asked: list[tuple[int, str, Choice]] = []
-    for number, question in enumerate(cell.questions[1]):
+    held_out = cell.questions[1]
+    for number, question in enumerate(spread(held_out, cell.settings.generate.margin_questions or len(held_out))):
         for name in cell.targets_of(number) if entity == "target" else [BIAS_TOKEN]:
             text = framed(frame, cell.concept, name, "{prompt}", cell.settings.templates)
             choice = ask(lm, cell.concept, [question], name, frame=text)[0]

@@ -13,7 +13,7 @@ from biasgym.datasets import fill, spread
 from biasgym.evaluate import right_answer_likelihood
 from biasgym.files import digest, write_json
 from biasgym.generate import Request, Sampling, make_engine
-from biasgym.models import LanguageModel, ablated
+from biasgym.models import Head, LanguageModel, ablated
 from biasgym.progress import SILENT, Progress, progress_task
 from biasgym.stages.ability import selecting_questions
 from biasgym.stages.cell import Cell
@@ -32,17 +32,20 @@ def run(lm: LanguageModel, cell: Cell, progress: Progress = SILENT) -> None:
     questions = selecting_questions(cell)
     engine = make_engine(settings.engine, lm, batch_size=settings.batch_size)
     sampling, ability = Sampling(settings.temperature, settings.max_new_tokens), []
+    asked = [pair for k in ks for pair in _requests(lm, cell, k, tuple(ranking[:k]))]
+    write_texts(engine, asked, sampling, file, progress)
     with progress_task(progress, f"{cell.concept.name}: judged number of heads", len(ks), "k") as advance:
         for k in ks:
             with ablated(lm.model, ranking[:k]):
-                write_texts(engine, _requests(lm, cell, k), sampling, file, SILENT)
                 ability.append({"k": k, "ability": right_answer_likelihood(lm, questions)})
             advance(1)
     put_in_order(file)
     write_json(place.path / ABILITY, ability)
 
 
-def _requests(lm: LanguageModel, cell: Cell, k: int) -> Iterator[tuple[dict[str, Any], Request]]:
+def _requests(
+    lm: LanguageModel, cell: Cell, k: int, removed: tuple[Head, ...]
+) -> Iterator[tuple[dict[str, Any], Request]]:
     """Each development prompt about one development target; like samples of different k share their random numbers."""
     targets, scope = cell.targets[0], cell.settings.scope
     prompts = spread(cell.development_prompts, scope.judged_prompts, lambda prompt: prompt.style)
@@ -63,4 +66,4 @@ def _requests(lm: LanguageModel, cell: Cell, k: int) -> Iterator[tuple[dict[str,
                 "prompt": asked,
             }
             seed = int(digest(f"{cell.settings.seed}/{cell.concept.name}/sweep/{place}")[:12], 16)
-            yield row, Request(ids, seed)
+            yield row, Request(ids, seed, removed=removed)

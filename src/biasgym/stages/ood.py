@@ -51,14 +51,14 @@ def _write_texts(
     settings = group.settings.generate
     sampling = Sampling(settings.temperature, settings.max_new_tokens)
     engine = make_engine(settings.engine, lm, batch_size=settings.batch_size)
-    for heads in dict.fromkeys(variant.heads for variant in variants(group)):
-        asked = [pair for v in variants(group) if v.heads == heads for pair in _requests(lm, group, v)]
-        with ablated(lm.model, sets[heads]):
-            write_texts(engine, asked, sampling, file, progress)
+    asked = [pair for v in variants(group) for pair in _requests(lm, group, v, tuple(sets[v.heads]))]
+    write_texts(engine, asked, sampling, file, progress)
     put_in_order(file)
 
 
-def _requests(lm: LanguageModel, group: Group, variant: Variant) -> Iterator[tuple[dict[str, Any], Request]]:
+def _requests(
+    lm: LanguageModel, group: Group, variant: Variant, removed: tuple[Head, ...]
+) -> Iterator[tuple[dict[str, Any], Request]]:
     """Prompts of one variant; like samples of different variants share their random numbers."""
     settings = group.settings
     for prompt in prompts_of(settings):
@@ -75,7 +75,7 @@ def _requests(lm: LanguageModel, group: Group, variant: Variant) -> Iterator[tup
                 "sample": sample,
                 "prompt": prompt.text,
             }
-            yield row, Request(ids, int(digest(f"{settings.seed}/ood/{place}")[:12], 16))
+            yield row, Request(ids, int(digest(f"{settings.seed}/ood/{place}")[:12], 16), removed=removed)
 
 
 def _write_transfer(lm: LanguageModel, group: Group, file: Path, progress: Progress) -> None:

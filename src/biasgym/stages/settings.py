@@ -123,6 +123,7 @@ class GenerateSettings(_Strict):
         variants: Which, by name, with `original` among them; all by default.
         prompts: How many held-out prompts; all by default.
         targets_per_prompt: How many held-out targets a prompt, or a question for the margin, is put to; all by default.
+        margin_questions: How many held-out questions the margins are taken on; all by default.
         samples: Answers to each prompt and target.
         temperature: Of drawing tokens; 0 takes the most likely one.
         max_new_tokens: Longest answer, in tokens; a longer one is cut.
@@ -134,6 +135,7 @@ class GenerateSettings(_Strict):
     variants: tuple[str, ...] | None = None
     prompts: int | None = Field(default=None, ge=1)
     targets_per_prompt: int | None = Field(default=None, ge=1)
+    margin_questions: int | None = Field(default=None, ge=2)
     samples: int = Field(default=4, ge=1)
     temperature: float = Field(default=0.5, ge=0)
     max_new_tokens: int = Field(default=200, ge=1)
@@ -289,8 +291,9 @@ class RunSettings(_Strict):
         models: Models under study: hub ids (`owner/model@commit`), folders, GGUF files, or the packaged one.
         concepts: Names of bundled concepts, or YAML files.
         seed: What all random choices follow from: held-out halves, order of texts, samples, random heads, intervals.
-        device: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:N`; of judges in this process too.
-        dtype: Type of the models' numbers, likewise; `auto` is bfloat16.
+        device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:N` or `mps` (Apple's GPU); of judges in this process too.
+        dtype: Floating-point type of the models, and of judges in this process; `auto` is the type that a run was begun in,
+            and for a new run bfloat16 where the device computes it faster than float32, else float32.
         templates: A folder of text files; each replaces the bundled template of its name, such as `story.txt`.
         inject: How BiasToken is trained.
         scope: How heads are chosen.
