@@ -167,12 +167,16 @@ class Said(NamedTuple):
     err: list[str]  # lines
 
 
+NEWS = ("studying ", "loading ", "on cpu, ", "float32: ", "bfloat16: ", "this will take about ")
+"""What a run says before it works: what, where, in which type, how long, and that a model is being loaded."""
+
+
 def assert_refused(said: Said, *words: str) -> None:
-    """Exit code 2 and one line with all the words; only the news that a model is being loaded may come before it."""
+    """Exit code 2 and one line with all the words; only the news with which a run starts may come before it."""
     assert said.code == 2, said
     *news, line = said.err
     assert line.startswith("biasgym: ")
-    assert all(item.startswith("loading ") for item in news), said.err
+    assert all(item.startswith(NEWS) for item in news), said.err
     assert said.out == ""
     for word in words:
         assert word in line, line

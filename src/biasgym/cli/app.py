@@ -72,9 +72,17 @@ def run(
     concept: ConceptOption = None,
     seed: SeedOption = None,
     open_report: Annotated[bool, typer.Option("--open/--no-open", help="Open the report when done.")] = False,
+    plan_only: Annotated[
+        bool, typer.Option("--plan", help="Only print the stages with the time that each should take here.")
+    ] = False,
 ) -> None:
     """Everything: inject, attribute, generate, judge, report. What is done is not done again."""
     overrides: dict[str, Any] = {"models": model or None, "concepts": concept or None, "seed": seed}
+    if plan_only:
+        from biasgym.cli.forecast import print_forecast
+
+        print_forecast(config, out, overrides)
+        return
     plan, complete = start_run(config, out, overrides)
     from biasgym.cli.summary import print_summary
 

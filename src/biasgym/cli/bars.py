@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -23,11 +23,28 @@ class _Rate(ProgressColumn):
         return Text(shown, style="progress.data.speed")
 
 
+class _Whole(ProgressColumn):
+    """How far the whole run is, as in `whole run 43 %, about 3 min left`."""
+
+    def __init__(self, state: Callable[[], str]) -> None:
+        super().__init__()
+        self._state = state
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.finished else self._state(), style="dim")
+
+
 class Bars:
     """A `biasgym.progress.Progress` on a rich console."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.whole: Callable[[], str] = str  # the state of the whole run, if there is one
+
+    @property
+    def live(self) -> bool:
+        """Whether the state of the whole run is always in sight."""
+        return self.console.is_terminal
 
     def task(self, description: str, total: float, unit: str) -> Iterator[Advance]:
         """See `biasgym.progress`."""
@@ -43,6 +60,7 @@ class Bars:
             TextColumn("{task.percentage:>3.0f} %"),
             _Rate(),
             TimeRemainingColumn(elapsed_when_finished=True),
+            _Whole(self.whole),
         )
         with Progress(*columns, console=self.console) as progress:
             task = progress.add_task(description, total=total, unit=unit)

@@ -14,9 +14,10 @@ from biasgym.files import alone, atomic_file, write_json
 from biasgym.judge import Judge
 from biasgym.models.chat import BIAS_TOKEN
 from biasgym.models.sources import ModelSource
-from biasgym.progress import SILENT, Progress
+from biasgym.progress import SILENT, Progress, RunProgress
 from biasgym.stages import judge, report, summary
 from biasgym.stages.ahead import asking_ahead
+from biasgym.stages.announcement import announced
 from biasgym.stages.cell import Cell
 from biasgym.stages.folder import StageFolder, working
 from biasgym.stages.group import Group
@@ -48,7 +49,7 @@ class Loaded:
 
             self.progress.say(f"loading {self.source.name} ({self.source.revision})")
             settings = self.plan.settings
-            lm = load_model(self.source, device=settings.device, dtype=settings.dtype)
+            lm = load_model(self.source, device=settings.device, dtype=settings.dtype, progress=self.progress)
             layers, heads = lm.parts.shape
             check_k(settings, layers * heads)
             self_test(lm)
@@ -109,11 +110,24 @@ def _refusals_leave(file: Path) -> Iterator[None]:
 
 
 def _run(work: Work, stages: Sequence[str], given: Mapping[ModelSource, Callable[[], LanguageModel]]) -> bool:
-    plan, progress = work.plan, work.progress
-    write_json(plan.root / SETTINGS_FILE, plan.settings.model_dump(mode="json"))
+    write_json(work.plan.root / SETTINGS_FILE, work.plan.settings.model_dump(mode="json"))
     work.bring(stages)
     _check_engine(work, stages)
     needed = _needed_judges(work) if "judge" in stages else []
+    if work.progress is SILENT:
+        return _do(work, stages, given, needed)
+    parts = announced(work.plan, stages, work.cells, work.progress)
+    with RunProgress(work.progress, parts).lines() as progress:
+        return _do(replace(work, progress=progress), stages, given, needed)
+
+
+def _do(
+    work: Work,
+    stages: Sequence[str],
+    given: Mapping[ModelSource, Callable[[], LanguageModel]],
+    needed: Sequence[JudgeSettings],
+) -> bool:
+    plan, progress = work.plan, work.progress
     ahead = [one for one in needed if one.engine == "endpoint"] if {"generate", "ood"} & set(stages) else []
     with asking_ahead(work, ahead):
         for source in dict.fromkeys(cell.source for cell in work.cells):
