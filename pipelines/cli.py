@@ -80,7 +80,7 @@ def run(
         raise BiasGymError(f"no runner {runner!r}", where="--runner", hint="use subprocess or docker")
     package = compiled(pipeline)
     given = read_parameters(parameters, package)
-    report = run_local(package, given, store, out, runner)  # type: ignore[arg-type]
+    report = run_local(package, given, store, out, runner, typer.echo)  # type: ignore[arg-type]
     typer.echo(f"report: {report}" if report else "nothing to evaluate")
 
 

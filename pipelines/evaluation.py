@@ -66,6 +66,8 @@ def evaluation(asked: Asked, cluster: Cluster) -> None:
         store=asked.store,
         shard_size=asked.cells_per_judge_pod,
         baseline=asked.baseline,
+        gpu_resource=cluster.gpu_resource,
+        gpu_nodes=cluster.gpu_nodes,
     )
     cluster.on_cpu(planned, retry=False)
     store = asked.store

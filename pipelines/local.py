@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from biasgym.errors import BiasGymError
+from pipelines.parameters import with_defaults
 
 _TOLD = ("BIASGYM_", "AWS_", "HF_")
 """What containers are told: the variables of the environment that begin so."""
@@ -21,7 +23,14 @@ _TOLD = ("BIASGYM_", "AWS_", "HF_")
 Runner = Literal["subprocess", "docker"]
 
 
-def run_local(package: Path, parameters: Mapping[str, Any], store: str, out: Path, runner: Runner) -> Path | None:
+def run_local(
+    package: Path,
+    parameters: Mapping[str, Any],
+    store: str,
+    out: Path,
+    runner: Runner,
+    say: Callable[[str], None] = print,
+) -> Path | None:
     """Runs a compiled pipeline to its end.
 
     Args:
@@ -30,6 +39,7 @@ def run_local(package: Path, parameters: Mapping[str, Any], store: str, out: Pat
         store: A folder or `s3://bucket/prefix`.
         out: Where the artifacts go; each run has a folder of its own there.
         runner: What a step runs in.
+        say: Callback; receives a line about the floating-point type where the parameters leave it open.
 
     Returns:
         The report; None if there was nothing to evaluate, which is how the scheduled pipeline mostly ends.
@@ -39,6 +49,7 @@ def run_local(package: Path, parameters: Mapping[str, Any], store: str, out: Pat
     """
     from kfp import components, local
 
+    parameters = with_dtype(parameters, package, runner, say)
     place = store if "://" in store else str(Path(store).resolve())
     root = out.resolve()
     before = {folder.name for folder in root.iterdir()} if root.is_dir() else set()
@@ -55,6 +66,37 @@ def run_local(package: Path, parameters: Mapping[str, Any], store: str, out: Pat
                 raise BiasGymError(str(error), hint="the step's own words are above") from error
     runs = [folder for folder in root.iterdir() if folder.name not in before]
     return next((report for folder in runs for report in folder.rglob("report.html")), None)
+
+
+def with_dtype(
+    parameters: Mapping[str, Any], package: Path, runner: Runner, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Return the parameters with the floating-point type that this machine computes fast, unless their settings name one.
+
+    The step plan would go by the nodes of a cluster, on which no step is placed here.
+
+    Args:
+        parameters: Of the pipeline.
+        package: The compiled file, whose defaults count too; a pipeline without the parameter `settings` is left alone.
+        runner: What a step runs in; containers have no GPU here.
+        say: Callback; receives the type and the reason.
+
+    Raises:
+        BiasGymError: The settings name a device that is not here.
+    """
+    known = with_defaults(parameters, package)
+    settings = known.get("settings") or {}
+    if "settings" not in known or settings.get("dtype", "auto") != "auto":
+        return dict(parameters)
+    if find_spec("torch") is None:  # only the containers have it
+        dtype, reason = "float32", "torch is not installed here, so bfloat16 cannot be timed"
+    else:
+        from biasgym.models import choose_dtype, pick_device
+
+        choice = choose_dtype(pick_device("cpu" if runner == "docker" else settings.get("device", "auto")))
+        dtype, reason = choice.dtype, choice.reason
+    say(f"models compute in {dtype}: {reason}")
+    return {**parameters, "settings": {**settings, "dtype": dtype}}
 
 
 def _containers(store: str) -> Any:

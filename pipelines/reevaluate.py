@@ -91,6 +91,8 @@ def reevaluate(
         overrides=settings,
         store=store,
         run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        gpu_resource=gpu_resource,
+        gpu_nodes=gpu_node_affinity,
     )
     cluster.on_cpu(found, retry=False)
     with dsl.If(found.outputs["Output"] > 0, name="something-new"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from kfp import dsl
+from pipelines.placement import GPU_NODES
 
 import tiny
 from biasgym.stages.settings import PLACES
@@ -49,6 +50,8 @@ class Bench:
             "store": self.store,
             "shard_size": 2,
             "baseline": "",
+            "gpu_resource": "nvidia.com/gpu",
+            "gpu_nodes": GPU_NODES,
         }
         files = {name: str(self.folder / name) for name in ("settings", *PLACES)}
         return call("plan", **{**asked, **changes}, **files, overview=self.artifact(dsl.Markdown, "overview"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ pytest.importorskip("kfp", reason="the pipelines' extra is not installed")
 
 from components import readme
 from kfp import dsl
+from pipelines.placement import GPU_NODES, nodes_with
 
-from component_bench import Bench, call
+from component_bench import SETTINGS, Bench, call
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,26 @@ def test_plan_lists_the_cells_and_pins(bench: Bench, tiny_model: Path) -> None:
     counts = [(bench.folder / name).read_text() for name in PLACES]
     assert counts == ["0", "1", "0"]
     assert "| cells | `2` |" in Path(bench.folder / "artifacts" / "overview").read_text()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "dtype", "reason"),
+    [
+        (GPU_NODES, "bfloat16", "NVIDIA-A100-SXM4-80GB, NVIDIA-A100-80GB-PCIe, .* compute it natively"),
+        (nodes_with(["Tesla-T4"]), "float32", "Tesla-T4 has no bfloat16 units"),
+        ({}, "bfloat16", "nothing says which GPUs"),
+    ],
+)
+def test_plan_settles_the_floating_point_type(
+    tmp_path: Path, tiny_model: Path, nodes: dict[str, Any], dtype: str, reason: str
+) -> None:
+    """By the nodes of the cells, whatever the pod of plan computes fast."""
+    bench = Bench(tmp_path)
+    free = {key: value for key, value in SETTINGS.items() if key not in ("device", "dtype")}
+    bench.plan(models=[str(tiny_model)], overrides=free, gpu_nodes=nodes)
+    assert json.loads((tmp_path / "settings").read_text())["dtype"] == dtype
+    overview = (tmp_path / "artifacts" / "overview").read_text()
+    assert re.search(f"floating-point type . `{dtype}: {reason}", overview)
 
 
 @pytest.mark.parametrize(

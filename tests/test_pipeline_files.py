@@ -196,6 +196,16 @@ def _channels(about: Any) -> set[str]:
     return {found for value in about for found in _channels(value)} if isinstance(about, list) else set()
 
 
+def test_the_floating_point_type_is_settled_by_where_cells_run(compiled: Compiled) -> None:
+    """Of both pipelines, by plan and by discover alike: the registry would not know what was evaluated otherwise."""
+    settling = [task for _, name, task in compiled.tasks if name in ("plan", "discover")]
+    assert settling
+    for task in settling:
+        given = task["inputs"]["parameters"]
+        for name, parameter in (("gpu_resource", "gpu_resource"), ("gpu_nodes", "gpu_node_affinity")):
+            assert given[name]["componentInputParameter"].removeprefix("pipelinechannel--") == parameter
+
+
 def test_only_what_loads_a_model_has_torch_in_its_image(compiled: Compiled) -> None:
     for name, about in compiled.executors.items():
         target = re.search(r"/biasgym-(\w+)[@:]", about["image"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 import yaml
 
 import tiny
@@ -47,6 +48,7 @@ class Bench(NamedTuple):
         def child() -> None:
             import biasgym.models
 
+            torch.set_num_threads(1)  # the threads of the parent are not forked, and would be waited for
             biasgym.models.load_model = lambda *_a, **_k: os.kill(os.getpid(), by)
             self.inject("late")
 

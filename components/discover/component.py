@@ -17,6 +17,8 @@ def discover(
     overrides: dict[str, Any],
     store: str,
     run: str,
+    gpu_resource: str,
+    gpu_nodes: dict[str, Any],
     models: dsl.OutputPath(list),
     baseline: dsl.OutputPath(str),
     overview: dsl.Output[dsl.Markdown],
@@ -32,6 +34,8 @@ def discover(
         overrides: As for plan.
         store: URL of the store.
         run: Id of the run, for the claims: an overlapping run leaves them alone.
+        gpu_resource: As for plan, which settles the same floating-point type.
+        gpu_nodes: As for plan.
         models: Hub ids with commits.
         baseline: Where the predecessors' results are in the store.
         overview: What was found, and what was left out and why.
@@ -45,7 +49,7 @@ def discover(
     from biasgym.stages.publish import look_for_releases
 
     asked = with_parameters(overrides, concepts=concepts, judges=judges, preset=preset, seed=int(seed))
-    found = look_for_releases(watch, asked, store, run)
+    found = look_for_releases(watch, asked, store, run, gpu_resource=gpu_resource, gpu_nodes=gpu_nodes)
     with open(models, "w", encoding="utf-8") as file:
         json.dump(found.models, file)
     with open(baseline, "w", encoding="utf-8") as file:

@@ -18,6 +18,8 @@ def plan(
     store: str,
     shard_size: int,
     baseline: str,
+    gpu_resource: str,
+    gpu_nodes: dict[str, Any],
     settings: dsl.OutputPath(str),
     in_process: dsl.OutputPath(int),
     built_in: dsl.OutputPath(int),
@@ -36,7 +38,9 @@ def plan(
         store: URL of the store.
         shard_size: Most cells of a pod of a judge.
         baseline: Where the baseline's results are in the store; empty for none.
-        settings: The checked settings, JSON.
+        gpu_resource: Name of the GPU resource of the cells' pods.
+        gpu_nodes: Node affinity of the cells' pods; decides the floating-point type, unless the settings name one.
+        settings: The checked settings, JSON, with that type.
         in_process: How many judges need a GPU of ours.
         built_in: How many are the built-in judge.
         elsewhere: How many are behind a server.
@@ -48,7 +52,14 @@ def plan(
     from biasgym.stages.expand import expand, overview_of, with_parameters
 
     asked = with_parameters(overrides, models=models, concepts=concepts, judges=judges, preset=preset, seed=int(seed))
-    expansion = expand(asked, store, shard_size=int(shard_size), baseline=baseline)
+    expansion = expand(
+        asked,
+        store,
+        shard_size=int(shard_size),
+        baseline=baseline,
+        gpu_resource=gpu_resource,
+        gpu_nodes=gpu_nodes,
+    )
     with open(overview.path, "w", encoding="utf-8") as file:
         file.write(overview_of(expansion))
     counts = expansion.judges

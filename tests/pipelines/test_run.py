@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 import tiny
 from biasgym.concepts import load_concept
 from biasgym.files import read_json, read_jsonl
+from biasgym.stages.folder import read_manifest
 from biasgym.stages.plan import Plan, make_plan
 from biasgym.stages.results import stage_folders
 from biasgym.stages.run import run
@@ -85,12 +86,15 @@ def test_the_pipeline_finds_what_one_process_finds(
     asked = {"models": ["smollm2-135m-instruct"], "preset": "demo", "seed": 3}
     concepts = {name: shortened(name) for name in ("spicy_food", "bad_drivers")}
     given = {**asked, "concepts": list(concepts.values()), "judges": [], "settings": SMALL, "store": url}
-    run_compiled(package, given, tmp_path / "first", s3.environment)
+    said = run_compiled(package, given, tmp_path / "first", s3.environment)
+    (results,) = (tmp_path / "first").rglob("results/results.json")
+    dtype = read_json(results.with_name("settings.json"))["dtype"]  # what this machine is fast in
+    assert f"models compute in {dtype}: " in said
 
     files = {name: tmp_path / f"{name}.yaml" for name in concepts}
     for name, text in concepts.items():
         files[name].write_text(text)
-    named = {"concepts": [str(file) for file in files.values()]}
+    named = {"concepts": [str(file) for file in files.values()], "dtype": dtype}
     plan = make_plan(settings_of({**asked, **named, **SMALL}, "test"), tmp_path / "run")
     assert run(plan)
     store = open_store(url)
@@ -98,6 +102,8 @@ def test_the_pipeline_finds_what_one_process_finds(
     for cell in plan.cells:
         own = stage_folders(cell, plan.other(cell))
         name = cell.concept.name
+        for stage, folder in own.items():
+            assert read_manifest(folder.path)["dtype"] == read_manifest(stages[name, stage])["dtype"] == dtype
         heads = [read_json(place / "heads.json") for place in (own["attribute"].path, stages[name, "attribute"])]
         assert heads[0] == heads[1]
         vectors = [load_file(place / "vectors.safetensors") for place in (own["inject"].path, stages[name, "inject"])]
@@ -105,7 +111,6 @@ def test_the_pipeline_finds_what_one_process_finds(
             torch.testing.assert_close(tensor, vectors[1][key], rtol=0, atol=1e-6)
         margins = [read_jsonl(place / "margins.jsonl") for place in (own["generate"].path, stages[name, "generate"])]
         assert [row["margin"] for row in margins[0]] == pytest.approx([row["margin"] for row in margins[1]], abs=1e-4)
-    (results,) = (tmp_path / "first").rglob("results/results.json")
     for cell in read_json(results)["cells"]:
         assert cell["status"] == "done"
         assert [point["k"] for point in cell["judged_sweep"]["points"]] == [0, 4]
@@ -113,6 +118,7 @@ def test_the_pipeline_finds_what_one_process_finds(
     assert not list(store.list("attempts")) and not list(store.list("checkpoints"))  # nobody is at work any more
 
     before = manifests(store)
+    given["settings"] = SMALL | {"dtype": dtype}  # not timed anew, where both types are about equally fast
     run_compiled(package, given, tmp_path / "again", s3.environment)
     assert manifests(store) == before
 

@@ -74,7 +74,7 @@ def settings_hash(settings: RunSettings, concept: Concept) -> str:
     """The hash of all that decides an evaluation's result besides the model, the concept's name and the judge.
 
     Args:
-        settings: Their templates are a folder of this machine.
+        settings: Their templates are a folder of this machine, and their `dtype` is settled.
         concept: The concept.
     """
     decisive = settings.model_dump(mode="json", exclude=_NOT_A_RESULT)

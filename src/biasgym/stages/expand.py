@@ -15,6 +15,7 @@ from biasgym.models.sources import resolve
 from biasgym.stages.baseline import check_baseline
 from biasgym.stages.discover import check_release
 from biasgym.stages.judging import check_judge, source_of
+from biasgym.stages.placed_dtype import GPU_RESOURCE, placed_dtype
 from biasgym.stages.plan import make_plan
 from biasgym.stages.settings import PLACES, JudgeSettings, RunSettings
 from biasgym.stages.settings_files import settings_of
@@ -28,16 +29,18 @@ class Expansion(NamedTuple):
     """A run, taken apart for loops of a pipeline.
 
     Attributes:
-        settings: The checked settings as JSON, every model and judge at its commit.
+        settings: The checked settings as JSON, every model and judge at its commit, `dtype` settled.
         cells: One for each model and concept: `model` and `concept`.
         models: One for each model: `model`.
         judges: How many judges of each place there are.
+        dtype_reason: Why the floating-point type is the one in the settings.
     """
 
     settings: str
     cells: list[dict[str, str]]
     models: list[dict[str, str]]
     judges: dict[str, int]
+    dtype_reason: str
 
 
 def with_parameters(settings: Mapping[str, Any], **parameters: Any) -> dict[str, Any]:
@@ -51,7 +54,15 @@ def with_parameters(settings: Mapping[str, Any], **parameters: Any) -> dict[str,
     return {**settings, **{key: value for key, value in parameters.items() if key != "judges" or value}}
 
 
-def expand(settings: Mapping[str, Any], store: str, *, shard_size: int = 1, baseline: str = "") -> Expansion:
+def expand(
+    settings: Mapping[str, Any],
+    store: str,
+    *,
+    shard_size: int = 1,
+    baseline: str = "",
+    gpu_resource: str = GPU_RESOURCE,
+    gpu_nodes: Mapping[str, Any] | None = None,
+) -> Expansion:
     """Checks everything that can be wrong before any GPU is asked for, and lists the cells.
 
     Args:
@@ -61,6 +72,8 @@ def expand(settings: Mapping[str, Any], store: str, *, shard_size: int = 1, base
         store: Its URL.
         shard_size: Most cells of a pod of a judge.
         baseline: Words of `stages.baseline`; empty for none.
+        gpu_resource: Name of the GPU resource of the cells' pods.
+        gpu_nodes: Node affinity of the cells' pods; with it, it decides what `dtype: auto` is.
 
     Raises:
         BiasGymError: The first thing that is wrong.
@@ -72,6 +85,8 @@ def expand(settings: Mapping[str, Any], store: str, *, shard_size: int = 1, base
     shelf.write(_PROBE, b"biasgym can write here\n")
     asked = settings_of(settings, "parameters")
     _check_pods(asked)
+    placed = placed_dtype(asked, gpu_resource, gpu_nodes)
+    asked = asked.model_copy(update={"dtype": placed.dtype})
     concepts = [read_concept(text, shelf) for text in asked.concepts]
     pinned = [_pinned(name) for name in asked.models]
     for judge in asked.judges:
@@ -89,6 +104,7 @@ def expand(settings: Mapping[str, Any], store: str, *, shard_size: int = 1, base
         [{"model": model, "concept": name} for model in pinned for name in names],
         [{"model": model} for model in pinned],
         {place: sum(judge.place == place for judge in asked.judges) for place in PLACES},
+        placed.reason,
     )
 
 
@@ -114,6 +130,7 @@ def overview_of(expansion: Expansion) -> str:
         ("cells", str(len(expansion.cells))),
         ("preset", str(settings.preset)),
         ("seed", str(settings.seed)),
+        ("floating-point type", f"{settings.dtype}: {expansion.dtype_reason}"),
     ]
     return "| what | value |\n|---|---|\n" + "".join(f"| {name} | `{value}` |\n" for name, value in rows)
 

@@ -30,9 +30,13 @@ from biasgym.stages.run import run
 from biasgym.stages.shelf import Shelf
 from biasgym.stages.work import Work
 from biasgym.store import open_store
+from biasgym.threads import Allowance, limit_threads
 
 _ALONG = {"generate": ("sweep",)}
 """What a pod does before its own stage, if the settings ask for it, since it has the model in memory."""
+_WITH_MODEL = {"inject", "attribute", "sweep", "generate", "capability", "ood"}
+"""Stages that load the model under study."""
+_DESCRIBED = ("kind", "status", "key", "model", "revision", "concept", "dtype", "error")
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ class Pod:
                         f"its pod was killed {killed} times, most likely for want of memory",
                         hint="give it more, or make batches smaller",
                     )
+                if slow := self._slow(stages):
+                    self.progress.say(slow)
                 return run(
                     self.plan, stages=stages, cells=cells, models=models, shelf=self.shelf, progress=self.progress
                 )
@@ -86,6 +92,21 @@ class Pod:
                         raise error
             self.progress.say(str(error))
             return False
+
+    def _slow(self, stages: Sequence[str]) -> str | None:
+        """Return a sentence if these stages load a model, and this machine computes faster in another type than the run's."""
+        settings = self.plan.settings
+        judging = "judge" in stages and any(judge.place == "in_process" for judge in settings.judges)
+        if self.plan.machine is None or not (judging or _WITH_MODEL & {*stages}):
+            return None
+        if settings.dtype == "float16":  # never chosen, so a choice says nothing about its speed
+            return None
+        from biasgym.models import choose_dtype, pick_device
+
+        choice = choose_dtype(pick_device(settings.device))
+        if choice.dtype == settings.dtype:
+            return None
+        return f"{settings.dtype} is slow here ({choice.sentence}), but all pods of a run compute in one type"
 
 
 def _folders(work: Work, stages: Sequence[str]) -> list[tuple[StageFolder, dict[str, Any]]]:
@@ -105,15 +126,25 @@ def open_pod(data: Path, store: str, *, model: str | None = None, index: Path | 
         model: Only this model.
         index: From `collect`: which concept's heads serve as control for which cell.
     """
+    threads = limit_threads()  # before torch starts any
     asked = read_data(data)
     if model is not None:
         asked = asked.model_copy(update={"models": (model,)})
     root = _work_folder()
     progress = Lines()
     plan = make_plan(with_data(asked, data), root)
+    progress.say(_machine_line(plan, threads))
     if index is not None:
         plan = replace(plan, others=read_json(index))
     return Pod(plan, Shelf(open_store(store), progress), progress)
+
+
+def _machine_line(plan: Plan, threads: Allowance) -> str:
+    """As in `models compute in bfloat16, here on cuda, threads: 8 (OMP_NUM_THREADS)`; without torch there is no device."""
+    device = ""
+    if plan.machine is not None:
+        device, threads = f" here on {plan.machine.device},", plan.machine.threads
+    return f"models compute in {plan.settings.dtype},{device} threads: {threads.threads} ({threads.reason})"
 
 
 def _work_folder() -> Path:
@@ -160,7 +191,7 @@ def place_artifact(pod: Pod, stage: str, concept: str, artifact: Path) -> None:
 def describe(artifact: Path) -> dict[str, str | float]:
     """Metadata of a stage's artifact: flat, as Kubeflow keeps nothing else."""
     manifest = read_manifest(artifact)
-    found = {name: manifest.get(name) for name in ("kind", "status", "key", "model", "revision", "concept", "error")}
+    found = {name: manifest.get(name) for name in _DESCRIBED}
     flat: dict[str, str | float] = {name: str(value) for name, value in found.items() if value is not None}
     return {**flat, "schema_version": float(manifest.get("schema_version", 0)), "seconds": manifest.get("seconds", 0.0)}
 

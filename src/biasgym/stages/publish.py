@@ -16,6 +16,7 @@ from biasgym.report.junit import junit as as_junit
 from biasgym.stages.baseline import compare, release_in
 from biasgym.stages.discover import discover, read_watch, settings_hash
 from biasgym.stages.expand import bring_templates, pinned_judges, read_concept, read_data, with_data
+from biasgym.stages.placed_dtype import GPU_RESOURCE, placed_dtype
 from biasgym.stages.plan import make_plan
 from biasgym.stages.settings_files import settings_of
 from biasgym.store import Evaluation, Record, Registry, open_store
@@ -125,16 +126,29 @@ class Releases:
     overview: str
 
 
-def look_for_releases(watch: Mapping[str, Any], asked: Mapping[str, Any], store: str, run: str) -> Releases:
+def look_for_releases(
+    watch: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    store: str,
+    run: str,
+    *,
+    gpu_resource: str = GPU_RESOURCE,
+    gpu_nodes: Mapping[str, Any] | None = None,
+) -> Releases:
     """Finds model releases that the registry does not know, and claims them for this run.
+
+    The floating-point type is a part of what the registry knows an evaluation by, so it is settled here as `expand` does.
 
     Args:
         watch: See `stages.discover.Watch`.
         asked: Settings of the evaluation, without models.
         store: URL of the store.
         run: Id of the run.
+        gpu_resource: As for `expand`.
+        gpu_nodes: As for `expand`.
     """
     shelf, settings = open_store(store), pinned_judges(settings_of(asked, "parameters"))
+    settings = settings.model_copy(update={"dtype": placed_dtype(settings, gpu_resource, gpu_nodes).dtype})
     concepts = [read_concept(name, shelf) for name in settings.concepts]
     with tempfile.TemporaryDirectory() as folder:
         local = bring_templates(settings, shelf, Path(folder))
