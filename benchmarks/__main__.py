@@ -1,11 +1,12 @@
 """`make bench`: our stages against what one would otherwise use; writes benchmarks/results.json.
 
-`python -m benchmarks injection generation` times only these and leaves the other rows of the file as they are.
+`python -m benchmarks injection generation` times only these and leaves the other rows of the file as they are;
+`--dtype float32` times another floating-point type than this machine's faster one, whose rows stand beside the others.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -32,16 +33,17 @@ WORKS: dict[str, Callable[[LanguageModel], Iterable[Ratio]]] = {
 }
 
 
-def main(names: list[str]) -> None:
-    """Times what is named, everything if nothing is, and prints a table."""
-    lm, console = load_model("smollm2-135m-instruct"), Console()
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    if names and RESULTS.is_file():
-        rows = {(row["work"], row["against"]): row for row in read_json(RESULTS)}
+def main(names: list[str], dtype: str = "auto") -> None:
+    """Time what is named in a floating-point type, everything if nothing is, and print a table."""
+    lm, console = load_model("smollm2-135m-instruct", dtype=dtype), Console()
+    used = str(lm.model.dtype).removeprefix("torch.")
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    if RESULTS.is_file():
+        rows = {(row["work"], row["against"], row["dtype"], row["machine"]): row for row in read_json(RESULTS)}
     table = Table("work", "against", "ratio", "goal", "spread")
     for name in names or WORKS:
-        for row in (result.row() for result in WORKS[name](lm)):
-            rows[row["work"], row["against"]] = row
+        for row in ({**result.row(), "dtype": used} for result in WORKS[name](lm)):
+            rows[row["work"], row["against"], used, row["machine"]] = row
             write_json(RESULTS, list(rows.values()))  # what is timed is kept, whatever comes next
             table.add_row(row["work"], row["against"], f"{row['ratio']}x", f"{row['goal']}x", str(row["spread"]))
     console.print(table)
@@ -50,4 +52,8 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("works", nargs="*", choices=[[], *WORKS], help="what to time; everything by default")
+    parser.add_argument("--dtype", default="auto", help="auto, bfloat16 or float32")
+    asked = parser.parse_args()
+    main(asked.works, asked.dtype)

@@ -84,7 +84,7 @@ def machine() -> str:
     """Processor or accelerator, and threads."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    return f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
 
 
 def product_rate(device: torch.device, dtype: torch.dtype) -> float:
