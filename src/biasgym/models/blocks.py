@@ -75,7 +75,8 @@ def _bring_into_blocks(layer: nn.Linear) -> None:
     def by_64(rows: Tensor) -> Tensor:
         flat = rows.reshape(-1, rows.shape[-1])
         padded = F.pad(flat, (0, 0, 0, -len(flat) % _ROWS))
-        return torch.cat([multiplied(some) for some in padded.split(_ROWS)])[: len(flat)].unflatten(0, rows.shape[:-1])
+        products = torch.cat([multiplied(some) for some in padded.split(_ROWS)])[: len(flat)]
+        return products.view(*rows.shape[:-1], -1)
 
     def forward(rows: Tensor) -> Tensor:
         alone = rows.numel() == rows.shape[-1]
