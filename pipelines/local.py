@@ -49,6 +49,8 @@ def run_local(
     """
     from kfp import components, local
 
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two steps at once must not spin against each other
+
     parameters = with_dtype(parameters, package, runner, say)
     place = store if "://" in store else str(Path(store).resolve())
     root = out.resolve()

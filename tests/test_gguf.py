@@ -24,6 +24,7 @@ from biasgym.models import DEFAULT_MODEL, FAMILIES, LanguageModel, ModelSource, 
 from biasgym.models.gguf import ARCHITECTURES, check_gguf, read_header
 from biasgym.progress import Advance
 from biasgym.stages import plan as planning
+from biasgym.stages.run import Loaded
 from conftest import Command, Desk, assert_refused
 
 NAMES = {
@@ -209,6 +210,12 @@ def test_tensors_are_counted_once(tmp_path: Path, cache: Path) -> None:
     load_model(path, device="cpu", progress=progress)
     assert len(progress.tasks) == 1
     assert (gguf.GGUFReader, gguf.get_tensor_name_map, converter.tqdm) == libraries
+
+
+def test_a_run_shows_the_conversion(desk: Desk) -> None:
+    plan, progress = desk.plan(models=[Written().save(desk.folder / "tiny.gguf")]), Noted()
+    Loaded(plan.cells[0].source, plan, progress)()
+    assert [task[0] for task in progress.tasks] == ["converting tiny.gguf"]
 
 
 def test_a_header_gives_the_numbers(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def check_gguf(path: Path, where: str) -> GgufHeader:
         where: Its name for messages.
 
     Raises:
-        BiasGymError: The file is damaged, or part of a split model, or its architecture is not supported.
+        BiasGymError: The file is damaged or a part of a split model, or transformers would not convert it faithfully.
     """
     header = read_header(path, where)
     if header.parts > 1:
@@ -313,7 +313,7 @@ def _shapes(cursor: _Cursor, count: int, alignment: Any) -> dict[str, tuple[int,
     start = cursor.position + -cursor.position % alignment
     for name, shape in shapes.items():
         if math.prod(shape) > 8 * (len(cursor.data) - start - offsets[name]):  # a number takes a bit or more
-            raise _damaged(cursor.where, f"it ends before its tensor {name} does")
+            raise _damaged(cursor.where, f"it ends before its tensor {name!r} does")
     return shapes
 
 
